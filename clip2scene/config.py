@@ -1,0 +1,303 @@
+"""The configuration: every key with its type, unit, default and meaning. Unknown keys are errors.
+
+`config/schema.json` is written from here (``clip2scene schema``), so that editors complete and check keys. The
+defaults are the embedded experiment; `config/paper.yaml` holds the paper's.
+"""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clip2scene.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A section of the configuration: immutable, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Synthetic(Section):
+    """A synthetic data set: streets seen by a spinning lidar and a ring of cameras."""
+
+    train_scenes: Positive = 10
+    """Scenes of the train split."""
+    val_scenes: Positive = 4
+    """Scenes of the val split."""
+    keyframes: Positive = 8
+    """Keyframes a scene, at 2 Hz."""
+    beams: Positive = 32
+    """Beams of the lidar."""
+    azimuth_steps: Positive = 360
+    """Firings of each beam in a rotation; 1085 gives nuScenes' 34,720 rays."""
+    drop_out: Fraction = 0.05
+    """Share of returns lost at random."""
+    range_noise: float = Field(default=0.02, ge=0)
+    """Standard deviation of the measured range, metres."""
+    image_size: tuple[Positive, Positive] = (180, 320)
+    """Height and width of the camera images, pixels."""
+    traffic: float = Field(default=1.0, ge=0)
+    """Density of vehicles and people, relative to the default street."""
+    without: tuple[str, ...] = ()
+    """nuScenes classes that no street holds, e.g. ``[car]``."""
+    rain: Fraction = 0.0
+    """Strength of rain: returns lost and weakened, wet ground, dim images."""
+
+
+class DatasetConfig(Section):
+    """Where a data set lies, and which part of it is used for what."""
+
+    format: str = "nuscenes"
+    """Registered data set whose on-disk format this is."""
+    root: Path
+    """Folder of the data set as downloaded; made by the workflow where `synthetic` is given."""
+    version: str = "v1.0-trainval"
+    """Version of the data set (nuScenes: the folder of its tables)."""
+    pretrain_split: str = "parametrize"
+    """Split for pre-training: parametrize is SLidR's 600 scenes (train less 100)."""
+    train_split: str = "train"
+    """Split for fine-tuning."""
+    val_split: str = "val"
+    """Split for evaluation."""
+    sweeps: int = Field(default=9, ge=0)
+    """Up to how many earlier sweeps the index records for each keyframe."""
+    voxel_size: float = Field(default=0.1, gt=0)
+    """Edge of a voxel, metres."""
+    synthetic: Synthetic | None = None
+    """Make the data set with these parameters; leave out for data that were downloaded."""
+
+
+class TeacherTraining(Section):
+    """Contrastive training of the embedded teacher on crops and captions of synthetic images."""
+
+    steps: Positive = 400
+    """Optimiser steps."""
+    batch_size: Positive = 128
+    """Crops a step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of AdamW, cosine schedule."""
+
+
+class Teacher(Section):
+    """The CLIP model whose dense features (MaskCLIP) are distilled."""
+
+    architecture: str = "embedded"
+    """open_clip architecture, e.g. ViT-B-16; ``embedded`` is the small modified ResNet that the workflow trains."""
+    pretrained: str = "train"
+    """``train`` (train it here on the synthetic images), an open_clip tag (``openai``), or a local file."""
+    image_scale: float = Field(default=2.0, gt=0)
+    """Images are enlarged by this factor before the image tower."""
+    training: TeacherTraining = TeacherTraining()
+    """Used where `pretrained` is ``train``."""
+
+
+class EncoderTraining(Section):
+    """Self-supervised training of the embedded image encoder."""
+
+    steps: Positive = 300
+    """Optimiser steps."""
+    batch_size: Positive = 32
+    """Images a step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of AdamW, cosine schedule."""
+
+
+class ImageEncoder(Section):
+    """The self-supervised image encoder that PPKT and SLidR distil."""
+
+    architecture: str = "resnet10t"
+    """timm architecture, e.g. resnet50."""
+    pretrained: str = "train"
+    """``train`` (train it here without labels), a timm tag, or a local file such as MoCo v2's."""
+    training: EncoderTraining = EncoderTraining()
+    """Used where `pretrained` is ``train``."""
+
+
+class Backbone(Section):
+    """A 3D network."""
+
+    width: float = Field(default=0.25, gt=0)
+    """Factor on every channel count; 1 is the published network."""
+    coordinates: Literal["cartesian", "cylindrical"] = "cartesian"
+    """Voxels in x, y, z or, as SLidR quantises nuScenes, in radius, azimuth (1 degree a voxel) and z."""
+
+
+class Optimiser(Section):
+    """SGD with a cosine schedule over the whole run."""
+
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Initial learning rate."""
+    momentum: Fraction = 0.9
+    """Momentum of SGD."""
+    dampening: Fraction = 0.1
+    """Dampening of SGD."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Weight decay."""
+
+
+class Crop(Section):
+    """Random crop of the camera images before the image encoder (SLidR's ResizedCrop)."""
+
+    size: tuple[Positive, Positive] = (96, 176)
+    """Height and width after resizing, pixels; the paper's are 224 and 416."""
+    scale: tuple[Fraction, Fraction] = (0.3, 1.0)
+    """Smallest and largest share of the image's area."""
+    ratio: tuple[float, float] = (14 / 9, 17 / 9)
+    """Smallest and largest ratio of width to height."""
+    minimum_pairs: Positive = 1024
+    """A crop is taken if it keeps this many point-pixel pairs, or `minimum_share` of them."""
+    minimum_share: Fraction = 0.75
+    """See `minimum_pairs`."""
+
+
+class Superpixels(Section):
+    """SLIC superpixels, as SLidR computes them."""
+
+    segments: Positive = 150
+    """Number of superpixels an image, about."""
+    compactness: float = 6.0
+    """Weight of distance against colour."""
+    sigma: float = 3.0
+    """Width of the Gaussian blur before, pixels."""
+
+
+class Pretraining(Section):
+    """Pre-training of the 3D network, the same for every method unless `by_method` says otherwise."""
+
+    epochs: Positive = 10
+    """Passes over the pre-training split."""
+    batch_size: Positive = 2
+    """Samples a step."""
+    sweeps: Positive = 3
+    """Sweeps a sample (K), the keyframe included, for methods that use several."""
+    consecutive_sweeps: bool = False
+    """Take the K - 1 sweeps just before the keyframe rather than a random choice of those recorded."""
+    optimiser: Optimiser = Optimiser()
+    """SGD."""
+    crop: Crop = Crop()
+    """Image augmentation."""
+    superpixels: Superpixels = Superpixels()
+    """For the methods that need them."""
+    by_method: dict[str, dict[str, Any]] = {}
+    """Keys of this section that one method has otherwise, e.g. ``{ppkt: {epochs: 50}}``."""
+
+    def of(self, method: str) -> "Pretraining":
+        """The section as `method` sees it."""
+        return type(self)(**{**self.model_dump(exclude={"by_method"}), **self.by_method.get(method, {})})
+
+
+class Finetuning(Section):
+    """Fine-tuning and linear probing on a fraction of the labels: cross-entropy + Lovász, SGD, cosine."""
+
+    epochs: Positive = 20
+    """Passes over the labelled subset."""
+    minimum_steps: int = Field(default=0, ge=0)
+    """Small subsets are repeated until the run has this many optimiser steps."""
+    batch_size: Positive = 2
+    """Frames a step."""
+    optimiser: Optimiser = Optimiser(learning_rate=0.02)
+    """SGD for the backbone."""
+    head_learning_rate: float = Field(default=2.0, gt=0)
+    """Learning rate of the classifier where the backbone was pre-trained (SLidR: lr_head)."""
+    random_learning_rate: float = Field(default=0.05, gt=0)
+    """Learning rate of backbone and classifier where nothing was pre-trained (SLidR issue 11)."""
+
+
+class Tracking(Section):
+    """MLflow, the mirror of the run files."""
+
+    uri: str = "sqlite:///results/mlflow.db"
+    """Tracking store."""
+    experiment: str = "clip2scene"
+    """Experiment that runs are sent to."""
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    experiments: Path = Path("config/experiments.tsv")
+    """Table of experiments: one row a cell to fill."""
+    results: Path = Path("results")
+    """Folder for everything the workflow writes."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of data generation, teacher and image encoder; runs have their own in the table of experiments."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Precision of training."""
+    threads: Positive = 1
+    """CPU threads of a job; another number adds floats in another order, so it changes the last digits."""
+    workers: int = Field(default=0, ge=0)
+    """Data loader processes of a job."""
+    share_process: bool = True
+    """Runs of one method share a process (start-up dominates small runs); false: a job each."""
+    backend: Literal["native"] = "native"
+    """Engine for sparse convolution."""
+    datasets: dict[str, DatasetConfig]
+    """Data sets by name."""
+    teacher: Teacher = Teacher()
+    """CLIP."""
+    image_encoder: ImageEncoder = ImageEncoder()
+    """For PPKT and SLidR."""
+    backbones: dict[str, Backbone] = {"spvcnn": Backbone()}
+    """3D networks that the table of experiments names."""
+    pretrain: Pretraining = Pretraining()
+    """Pre-training."""
+    finetune: Finetuning = Finetuning()
+    """Fine-tuning."""
+    tracking: Tracking = Tracking()
+    """MLflow."""
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a YAML configuration.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or a key is unknown (the nearest valid one is named), missing
+            or of the wrong type; every such key is listed.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({error})") from None
+    return parse_config(values, str(path))
+
+
+def parse_config(values: Any, source: str) -> Config:
+    """Check a configuration that was read from `source`; see `load_config`."""
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: expected a mapping of configuration keys, found {type(values).__name__}")
+    try:
+        config = Config.model_validate(values)
+        for method in config.pretrain.by_method:
+            config.pretrain.of(method)
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(item, source) for item in error.errors())) from None
+    return config
+
+
+def _explain(item: dict[str, Any], source: str) -> str:
+    key = ".".join(map(str, item["loc"]))
+    if item["type"] != "extra_forbidden":
+        return f"{source}: {key}: {item['msg']}, found {item['input']!r}"
+    valid = list(_keys(Config))
+    near = difflib.get_close_matches(str(item["loc"][-1]), {name.rsplit(".", 1)[-1] for name in valid}, n=1)
+    return f"{source}: {key}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key of a section and of those below it, dotted."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _keys(part, f"{prefix}{name}.")
