@@ -92,6 +92,8 @@ class Teacher(Section):
     """open_clip architecture, e.g. ViT-B-16; ``embedded`` is the small modified ResNet that the workflow trains."""
     pretrained: str = "train"
     """``train`` (train it here on the synthetic images), an open_clip tag (``openai``), or a local file."""
+    dataset: str = "nuscenes"
+    """Synthetic data set whose captions train it, where `pretrained` is ``train``."""
     image_scale: float = Field(default=2.0, gt=0)
     """Images are enlarged by this factor before the image tower."""
     training: TeacherTraining = TeacherTraining()
@@ -208,6 +210,8 @@ class Finetuning(Section):
     """Learning rate of the classifier where the backbone was pre-trained (SLidR: lr_head)."""
     random_learning_rate: float = Field(default=0.05, gt=0)
     """Learning rate of backbone and classifier where nothing was pre-trained (SLidR issue 11)."""
+    probe_learning_rate: float = Field(default=0.05, gt=0)
+    """Learning rate of the classifier on a frozen backbone (SLidR's README: lr 0.05, lr_head null)."""
 
 
 class Tracking(Section):

@@ -30,6 +30,9 @@ class Progress:
 class Resources:
     """Files that stages before pre-training made; a method reads those it needs.
 
+    For evaluation (`Method.classify`) only `text` is given, so a method builds without the files that nothing but
+    `Method.training_step` reads.
+
     Attributes:
         teacher: The CLIP checkpoint (`clip2scene.models.maskclip`), None if the method names no ``teacher`` need.
         text: Text embeddings [C, D] of the pre-training prompt set.
