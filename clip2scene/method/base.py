@@ -19,11 +19,14 @@ class Progress:
         epoch: Epochs done, from 0.
         epochs: Epochs in all.
         step: Steps done in all epochs, from 0.
+        seed: Seed of the run; what a step draws at random comes from ``derive(seed, purpose, step)``, so that a
+            resumed run draws the same.
     """
 
     epoch: int
     epochs: int
     step: int
+    seed: int
 
 
 @dataclass(frozen=True)

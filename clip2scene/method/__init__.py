@@ -1,0 +1,1 @@
+"""Pre-training: the interface of a method, and CLIP2Scene itself."""
