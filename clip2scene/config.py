@@ -1,7 +1,7 @@
 """The configuration: every key with its type, unit, default and meaning. Unknown keys are errors.
 
-`config/schema.json` is written from here (``clip2scene schema``), so that editors complete and check keys. The
-defaults are the embedded experiment; `config/paper.yaml` holds the paper's.
+`config/schema.json` is written from here (``clip2scene schema``), so that editors complete and check keys.
+The defaults are the embedded experiment; `config/paper.yaml` holds the paper's.
 """
 
 import difflib
@@ -89,7 +89,7 @@ class Teacher(Section):
     """The CLIP model whose dense features (MaskCLIP) are distilled."""
 
     architecture: str = "embedded"
-    """open_clip architecture, e.g. ViT-B-16; ``embedded`` is the small modified ResNet that the workflow trains."""
+    """open_clip architecture, e.g. ViT-B-16; ``embedded`` is the small one that the workflow trains."""
     pretrained: str = "train"
     """``train`` (train it here on the synthetic images), an open_clip tag (``openai``), or a local file."""
     dataset: str = "nuscenes"
@@ -264,8 +264,8 @@ def load_config(path: str | Path) -> Config:
     """Read a YAML configuration.
 
     Raises:
-        InputError: the file is missing, is not YAML, or a key is unknown (the nearest valid one is named), missing
-            or of the wrong type; every such key is listed.
+        InputError: the file is missing, is not YAML, or a key is unknown (the nearest valid one is named),
+            missing or of the wrong type; every such key is listed.
     """
     try:
         values = yaml.safe_load(Path(path).read_text())
@@ -293,8 +293,8 @@ def _explain(item: dict[str, Any], source: str) -> str:
     key = ".".join(map(str, item["loc"]))
     if item["type"] != "extra_forbidden":
         return f"{source}: {key}: {item['msg']}, found {item['input']!r}"
-    valid = list(_keys(Config))
-    near = difflib.get_close_matches(str(item["loc"][-1]), {name.rsplit(".", 1)[-1] for name in valid}, n=1)
+    names = sorted({name.rpartition(".")[2] for name in _keys(Config)})
+    near = difflib.get_close_matches(str(item["loc"][-1]), names, n=1)
     return f"{source}: {key}: unknown key" + (f", did you mean {near[0]}?" if near else "")
 
 

@@ -1,0 +1,36 @@
+# Two commands do everything: `make table` (the main job on the embedded data) and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: table test lint benchmark lock schema
+
+table: $(VENV)/installed
+	$(BIN)/snakemake --cores all results/table_main.csv
+
+test: $(VENV)/installed
+	$(BIN)/pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+benchmark: $(VENV)/installed
+	$(BIN)/pytest tests/benchmarks --benchmark-only
+
+# The environment, from the lock file; made again when the lock file changes.
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# For maintainers: pins every dependency with its hashes (needs uv).
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --no-header \
+	  pyproject.toml -o requirements.lock
+
+schema: $(VENV)/installed
+	$(BIN)/clip2scene schema config/schema.json

@@ -1,0 +1,224 @@
+"""The table of experiments, the runs it asks for, and their keys. Read at every job: imports no torch."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field, ValidationError, model_validator
+
+from clip2scene.config import Config, Section
+from clip2scene.errors import InputError, unknown
+from clip2scene.method.spec import method_spec
+
+Kind = Literal["teacher", "encoder", "pretrain", "annotation_free", "projection", "finetune", "linear_probe"]
+TEACHER = "maskclip_projection"  # the method name of the teacher's own row
+
+
+class Experiment(Section):
+    """One row of the table of experiments: one cell of the result table, filled by one run a seed."""
+
+    protocol: Literal["annotation_free", "finetune", "linear_probe"]
+    """How the pre-trained network is judged."""
+    method: str
+    """Registered method, or maskclip_projection: the teacher's labels projected onto the points."""
+    recipe: str = ""
+    """Variant of the method."""
+    backbone: str = ""
+    """3D network, a key of the configuration's `backbones`."""
+    pretrain: str = ""
+    """Data set of pre-training."""
+    target: str
+    """Data set of evaluation."""
+    percent: float = Field(default=0, ge=0, le=100)
+    """Share of the target's training labels, percent."""
+    rule: Literal["", "frame_skip", "scene_skip"] = ""
+    """How that share is drawn; empty at 0 and 100 percent."""
+    pretrain_seeds: tuple[int, ...] = ()
+    """Seeds of pre-training."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of fine-tuning; every pre-training seed is combined with every one of them."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        labelled = self.protocol != "annotation_free"
+        if labelled != (self.percent > 0) or labelled != bool(self.seeds):
+            raise ValueError("percent and seeds are for fine-tuning and linear probing, and needed there")
+        if bool(self.rule) != (0 < self.percent < 100):
+            raise ValueError("a rule is needed for a share between 0 and 100 percent, and only there")
+        if self.method != TEACHER and bool(self.pretrain) != (
+            method_spec(self.method).implementation is not None
+        ):
+            raise ValueError("pretrain names a data set where the method pre-trains, and only there")
+        if bool(self.pretrain) != bool(self.pretrain_seeds):
+            raise ValueError("pretrain_seeds are given where the method pre-trains, and only there")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: what it computes, and the key by which its folder and MLflow know it.
+
+    Attributes:
+        kind: Which stage.
+        key: 12 hexadecimal digits: hash of the fields below and of the settings that bear on the result.
+        method, recipe, backbone, pretrain, target, percent, rule: As in the experiment; empty if unused.
+        seed: Seed of this stage.
+        parent: Key of the run whose checkpoint this one starts from, or "".
+    """
+
+    kind: Kind
+    key: str = ""
+    method: str = ""
+    recipe: str = ""
+    backbone: str = ""
+    pretrain: str = ""
+    target: str = ""
+    percent: float = 0
+    rule: str = ""
+    seed: int = 0
+    parent: str = ""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the run's method needs; see `clip2scene.method.spec.MethodSpec`."""
+        return method_spec(self.method).needs if self.kind == "pretrain" else frozenset()
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields as a flat dict, empty ones left out."""
+        return {name: value for name, value in asdict(self).items() if value != ""}
+
+
+def load_experiments(config: Config) -> list[Experiment]:
+    """Read and check the table of experiments that `config` names.
+
+    Raises:
+        InputError: the file is missing, a column is not known, or a row names a
+            data set, backbone, method or recipe that does not exist.
+    """
+    path = config.experiments
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, comment="#", keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file (key experiments)") from None
+    experiments = []
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        where = f"{path}: row {number}"
+        experiments.append(experiment := _parse(row, where))
+        _known(experiment.target, config.datasets, f"{where}: target")
+        if experiment.pretrain:
+            _known(experiment.pretrain, config.datasets, f"{where}: pretrain")
+        if experiment.method != TEACHER:
+            _known(experiment.backbone, config.backbones, f"{where}: backbone")
+            _known(experiment.recipe, method_spec(experiment.method).recipes, f"{where}: recipe")
+    if not experiments:
+        raise InputError(f"{path}: holds no experiment")
+    return experiments
+
+
+def _parse(row: dict[str, str], where: str) -> Experiment:
+    values: dict[str, Any] = {name: value for name, value in row.items() if value != ""}
+    for name in ("pretrain_seeds", "seeds"):
+        values[name] = values.get(name, "").split()
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        item = error.errors()[0]
+        column = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            raise unknown(f"{where}: column", column, Experiment.model_fields) from None
+        raise InputError(f"{where}: {column + ': ' if column else ''}{item['msg']}") from None
+
+
+def _known(value: str, valid: Iterable[str], where: str) -> None:
+    if value not in valid:
+        raise unknown(where, value, valid)
+
+
+def teacher_run(config: Config) -> Run:
+    """The run that trains (or fetches) the CLIP teacher."""
+    source = config.teacher.dataset if config.teacher.pretrained == "train" else ""
+    run = Run("teacher", pretrain=source, seed=config.seed)
+    return _keyed(run, config, config.teacher.model_dump(), _data(config, source) if source else None)
+
+
+def encoder_run(config: Config, dataset: str) -> Run:
+    """The run that trains (or fetches) the self-supervised image encoder on the images of `dataset`."""
+    source = dataset if config.image_encoder.pretrained == "train" else ""
+    run = Run("encoder", pretrain=source, seed=config.seed)
+    return _keyed(run, config, config.image_encoder.model_dump(), _data(config, source) if source else None)
+
+
+def runs_of(config: Config, experiment: Experiment) -> list[Run]:
+    """The runs that fill the experiment's cell, one a pair of seeds."""
+    return [run for run in _chain(config, experiment) if run.kind not in ("teacher", "encoder", "pretrain")]
+
+
+def all_runs(config: Config) -> dict[str, Run]:
+    """Every run that the table of experiments asks for, by key, a run after those it starts from."""
+    runs = (run for experiment in load_experiments(config) for run in _chain(config, experiment))
+    return {run.key: run for run in runs}
+
+
+def _chain(config: Config, e: Experiment) -> list[Run]:
+    """An experiment's runs, each after the runs it starts from."""
+    if e.method == TEACHER:
+        teacher = teacher_run(config)
+        run = Run("projection", method=e.method, target=e.target, parent=teacher.key)
+        return [teacher, _keyed(run, config, _data(config, e.target))]
+    chain, parents = [], [Run("pretrain")]  # a parent without a key: nothing was pre-trained
+    if e.pretrain:
+        parents = [pretraining(config, e, seed) for seed in e.pretrain_seeds]
+        needs = parents[0].needs
+        chain += [teacher_run(config)] * bool(needs & {"teacher", "text"})
+        chain += [encoder_run(config, e.pretrain)] * ("encoder" in needs)
+        chain += parents
+    shared = {"backbone": config.backbones[e.backbone].model_dump(), "data": _data(config, e.target)}
+    for parent in parents:
+        run = Run(
+            e.protocol, method=e.method, recipe=e.recipe, backbone=e.backbone, pretrain=e.pretrain,
+            target=e.target, percent=e.percent, rule=e.rule, parent=parent.key,
+        )  # fmt: skip
+        if e.protocol == "annotation_free":
+            chain.append(_keyed(replace(run, seed=parent.seed), config, shared))
+        else:
+            settings = config.finetune.model_dump()
+            chain += [_keyed(replace(run, seed=seed), config, shared, settings) for seed in e.seeds]
+    return chain
+
+
+def pretraining(config: Config, e: Experiment, seed: int) -> Run:
+    """The pre-training run behind an experiment at one seed."""
+    run = Run(
+        "pretrain", method=e.method, recipe=e.recipe, backbone=e.backbone, pretrain=e.pretrain, seed=seed
+    )
+    identity = [
+        config.backbones[e.backbone].model_dump(),
+        _data(config, e.pretrain),
+        config.pretrain.of(e.method).model_dump(),
+    ]
+    if run.needs & {"teacher", "text"}:
+        identity.append(teacher_run(config).key)
+    if "encoder" in run.needs:
+        identity.append(encoder_run(config, e.pretrain).key)
+    return _keyed(run, config, *identity)
+
+
+def digest(*values: Any) -> str:
+    """12 hexadecimal digits of the SHA-256 of JSON values."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _keyed(run: Run, config: Config, *identity: Any) -> Run:
+    """The run with its key: what it computes and with which settings, not where or how fast."""
+    numerics = (config.precision, config.threads)
+    return replace(run, key=digest(asdict(replace(run, key="")), numerics, identity))
+
+
+def _data(config: Config, dataset: str) -> dict[str, Any]:
+    """What identifies a data set: its section but for the folder it lies in, and the seed that made it."""
+    section = config.datasets[dataset].model_dump(exclude={"root"})
+    return {**section, "seed": config.seed if config.datasets[dataset].synthetic else None}

@@ -1,0 +1,68 @@
+"""Where every file lies: the Snakemake rules and the command line take their paths from here."""
+
+from pathlib import Path
+
+from clip2scene.config import Config
+from clip2scene.experiments import Run, digest, encoder_run, teacher_run
+
+
+def tables(config: Config, dataset: str) -> Path:
+    """A file that a data set has when it is complete: the folder's scene table."""
+    section = config.datasets[dataset]
+    return section.root / section.version / "scene.json"
+
+
+def captions(config: Config, dataset: str) -> Path:
+    """Crops and captions of a synthetic data set."""
+    return tables(config, dataset).with_name("captions.parquet")
+
+
+def prepared(config: Config, dataset: str) -> Path:
+    """Folder of what is derived from a data set; another configuration of the data set has another folder."""
+    name = f"{dataset}-{digest(config.datasets[dataset].model_dump(), config.seed)}"
+    return config.results / "prepared" / name
+
+
+def index(config: Config, dataset: str) -> Path:
+    """The data set's index."""
+    return prepared(config, dataset) / "index.parquet"
+
+
+def subset(config: Config, dataset: str, rule: str, percent: float) -> Path:
+    """The label subset that `rule` draws."""
+    return prepared(config, dataset) / "subsets" / f"{rule or 'all'}-{percent:g}.json"
+
+
+def superpixels(config: Config, dataset: str) -> Path:
+    """Superpixels of the pre-training images; other settings of SLIC have another file."""
+    return prepared(config, dataset) / f"superpixels-{digest(config.pretrain.superpixels.model_dump())}.npz"
+
+
+def text(config: Config, dataset: str) -> Path:
+    """The teacher's text embeddings of the data set's prompts."""
+    return run_folder(config, teacher_run(config)) / f"text-{config.datasets[dataset].format}.pt"
+
+
+def teacher(config: Config) -> Path:
+    """The CLIP checkpoint."""
+    return checkpoint(config, teacher_run(config).key)
+
+
+def encoder(config: Config, dataset: str) -> Path:
+    """The image encoder's checkpoint."""
+    return checkpoint(config, encoder_run(config, dataset).key)
+
+
+def run_folder(config: Config, run: Run | str) -> Path:
+    """The folder of a run."""
+    return config.results / "runs" / (run if isinstance(run, str) else run.key)
+
+
+def metrics(config: Config, run: Run | str) -> Path:
+    """A run's final numbers: there once the run is finished."""
+    return run_folder(config, run) / "metrics.json"
+
+
+def checkpoint(config: Config, run: Run | str) -> Path:
+    """A run's weights."""
+    return run_folder(config, run) / "checkpoint.pt"

@@ -1,0 +1,80 @@
+"""Which code made a result: the source a stage uses, the commit, the installed versions. Imports no torch."""
+
+import ast
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+# Their values, not their source, decide what a run computes; values are part of the run key.
+_SETTINGS = {"clip2scene.config", "clip2scene.experiments", "clip2scene.layout", "clip2scene.provenance"}
+
+
+@cache
+def code_hash(*modules: str) -> str:
+    """12 hexadecimal digits over the source of `modules` and all they import from this project, transitively.
+
+    Snakemake does not see a change in an imported module; a rule with this hash in its ``params`` runs
+    again when what it uses was edited, and only then.
+    """
+    sources: dict[str, bytes] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in sources or name in _SETTINGS or (path := _source(name)) is None:
+            continue
+        sources[name] = path.read_bytes()
+        roots = {"clip2scene", *(module.partition(".")[0] for module in modules)}
+        waiting += [used for used in _imports(sources[name]) if used.partition(".")[0] in roots]
+    digest = hashlib.sha256()
+    for name in sorted(sources):
+        digest.update(name.encode() + b"\0" + sources[name] + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module; None for a name inside one, as in ``from module import function``."""
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(source: bytes) -> Iterator[str]:
+    """Every absolute name that a module imports, at its top or within its functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def commit() -> dict[str, Any]:
+    """The git commit of the source and whether the tracked files differ from it; empty outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        root = Path(__file__).parent
+        return subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD").strip(),
+            "dirty": bool(git("status", "--porcelain", "-uno")),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def versions() -> dict[str, str]:
+    """Installed distributions and Python, by name."""
+    installed = {dist.name.lower(): dist.version for dist in distributions()}
+    return {"python": platform.python_version(), **dict(sorted(installed.items()))}
