@@ -1,0 +1,82 @@
+"""CLIP models: which there are, how their checkpoint looks, and how one is built from it.
+
+A teacher checkpoint is a dictionary of ``architecture``, ``model_cfg`` (open_clip's), ``mean`` [3], ``std``
+[3] and ``state_dict``, whatever the weights are from; it is loadable with ``weights_only=True``.
+"""
+
+import difflib
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from open_clip.model import CLIP
+
+from clip2scene.errors import InputError
+from clip2scene.models.weights import load_weights, read_checkpoint, write_checkpoint
+
+EMBEDDED: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+"""The small CLIP that the workflow trains: a ModifiedResNet of one block a stage and a tiny text tower."""
+
+
+def model_config(architecture: str) -> dict[str, Any]:
+    """open_clip's configuration of an architecture.
+
+    Raises:
+        InputError: open_clip has no such architecture (the nearest is named), or one that MaskCLIP is not
+            defined for: it needs CLIP's own ViT or modified ResNet and CLIP's own text tower.
+    """
+    if architecture == "embedded":
+        return deepcopy(EMBEDDED)
+    config = open_clip.get_model_config(architecture)
+    if config is None:
+        raise InputError(
+            f"teacher.architecture: unknown{nearest(architecture, ['embedded', *open_clip.list_models()])}, "
+            f"found {architecture!r}"
+        )
+    foreign = {"timm_model_name", "attentional_pool", "block_type", "hf_model_name", "hf_tokenizer_name"}
+    keys = {*config, *config["vision_cfg"], *config["text_cfg"]}
+    if config.get("custom_text") or keys & foreign:
+        raise InputError(
+            f"teacher.architecture: expected CLIP's own towers, for which MaskCLIP is defined (ViT-*, RN*), "
+            f"found {architecture!r}"
+        )
+    return config
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """``, did you mean X?`` for a message, or nothing where no valid name is near."""
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def save_clip(
+    path: Path, model: CLIP, architecture: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    """Write a teacher checkpoint; `mean` and `std` are what images (0..1) are normalised by."""
+    checkpoint = {
+        "architecture": architecture,
+        "model_cfg": model_config(architecture),
+        "mean": list(mean),
+        "std": list(std),
+        "state_dict": {name: value.contiguous() for name, value in model.state_dict().items()},
+    }
+    write_checkpoint(path, checkpoint)
+
+
+def load_clip(path: Path) -> tuple[CLIP, dict[str, Any]]:
+    """The frozen model of a teacher checkpoint, and the checkpoint.
+
+    Raises:
+        InputError: the file is missing or is no teacher checkpoint.
+    """
+    checkpoint = read_checkpoint(path)
+    if not {"model_cfg", "mean", "std", "state_dict"} <= checkpoint.keys():
+        raise InputError(f"{path}: expected a teacher checkpoint (model_cfg, mean, std, state_dict)")
+    model = CLIP(**checkpoint["model_cfg"])
+    load_weights(model, checkpoint["state_dict"], path)
+    return model.eval().requires_grad_(False), checkpoint

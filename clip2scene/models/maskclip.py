@@ -1,0 +1,172 @@
+"""MaskCLIP: dense image features in CLIP's joint space, from the values of its last attention.
+
+Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022; chongzhou96/MaskCLIP,
+mmseg/models/backbones/vit.py (``return_qkv``) and mmseg/models/decode_heads/maskclip_head.py.
+"""
+
+from pathlib import Path
+from typing import Self
+
+import torch
+from open_clip.model import CLIP
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clip2scene.models.clip import load_clip
+
+
+class MaskCLIP(nn.Module):
+    """The frozen image tower of CLIP, read densely.
+
+    Images are resized, in one step, to `image_scale` times their size, rounded to a multiple of the tower's
+    stride (patch size, or 32 for a modified ResNet), so that the feature map covers the image exactly.
+    (MaskCLIP pads below and to the right instead; both agree at sizes that are multiples, as 224 x 416 is.)
+
+
+    Attributes:
+        embed_dim: Channels of the joint space, D.
+        stride: Pixels of the enlarged image a feature, along each axis.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        mean: tuple[float, ...] = (0.0, 0.0, 0.0),
+        std: tuple[float, ...] = (1.0, 1.0, 1.0),
+        image_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.tower: VisionTransformer | ModifiedResNet = clip.visual
+        self.embed_dim: int = clip.visual.output_dim
+        self.stride: int = 32 if isinstance(clip.visual, ModifiedResNet) else clip.visual.patch_size[0]
+        self.image_scale = image_scale
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: the teacher is frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Dense features of images.
+
+        Args:
+            images: [L, 3, H, W] uint8, RGB.
+
+        Returns:
+            [L, D, h, w] float32, L2-normalised along D; h = H * image_scale / stride, rounded.
+        """
+        size = [
+            max(1, round(side * self.image_scale / self.stride)) * self.stride for side in images.shape[-2:]
+        ]
+        images = F.interpolate(images.float() / 255, size, mode="bilinear", align_corners=False)
+        images = (images - self.mean) / self.std
+        dense = resnet_features if isinstance(self.tower, ModifiedResNet) else vit_features
+        return F.normalize(dense(self.tower, images), dim=1)
+
+
+def vit_features(tower: VisionTransformer, images: Tensor) -> Tensor:
+    """Dense features of a ViT: the last block with its attention replaced by the identity.
+
+    Args:
+        tower: With a patch size of P.
+        images: [L, 3, H, W], normalised, H and W multiples of P.
+
+    Returns:
+        [L, D, H / P, W / P].
+    """
+    x = tower.conv1(images)
+    height, width = x.shape[-2:]
+    x = x.flatten(2).transpose(1, 2)  # [L, h * w, C]
+    x = torch.cat([tower.class_embedding.expand(len(x), 1, -1), x], dim=1)
+    x = tower.ln_pre(x + resize_positions(tower.positional_embedding, tower.grid_size, (height, width)))
+    *blocks, last = tower.transformer.resblocks
+    for block in blocks:
+        x = block(x)
+
+    x = x[:, 1:]  # without attention, the class token has no part in the last block
+    value_weight, value_bias = last.attn.in_proj_weight.chunk(3)[2], last.attn.in_proj_bias.chunk(3)[2]
+    value = last.attn.out_proj(F.linear(last.ln_1(x), value_weight, value_bias))
+    x = x + last.ls_1(value)
+    x = x + last.ls_2(last.mlp(last.ln_2(x)))
+    x = tower.ln_post(x) @ tower.proj
+    return x.transpose(1, 2).unflatten(2, (height, width))
+
+
+def resize_positions(embedding: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A ViT's positional embedding [1 + grid, C], class token first, resized (bicubic) to [1 + size, C]."""
+    token, positions = embedding[:1], embedding[1:]
+    positions = positions.T.unflatten(1, grid)[None]
+    positions = F.interpolate(positions, size, mode="bicubic", align_corners=False)
+    return torch.cat([token, positions[0].flatten(1).T])
+
+
+def resnet_features(tower: ModifiedResNet, images: Tensor) -> Tensor:
+    """Dense features of a modified ResNet: its attention pool's c_proj(v_proj(x)) at every position.
+
+    Args:
+        tower: open_clip's.
+        images: [L, 3, H, W], normalised, H and W multiples of 32.
+
+    Returns:
+        [L, D, H / 32, W / 32].
+    """
+    x = tower.stem(images)
+    x = tower.layer4(tower.layer3(tower.layer2(tower.layer1(x))))
+    x = tower.attnpool.c_proj(tower.attnpool.v_proj(x.movedim(1, -1)))
+    return x.movedim(-1, 1)
+
+
+def load_maskclip(path: Path, normalise: bool = True, image_scale: float = 1.0) -> MaskCLIP:
+    """MaskCLIP of a teacher checkpoint.
+
+    Args:
+        path: Teacher checkpoint.
+        normalise: Normalise the images as the teacher was trained; False leaves them in 0..1, as CLIP2Scene's
+            released code does.
+        image_scale: Factor by which images are enlarged.
+
+    Raises:
+        InputError: the file is missing or is no teacher checkpoint.
+    """
+    clip, checkpoint = load_clip(path)
+    if not normalise:
+        return MaskCLIP(clip, image_scale=image_scale)
+    return MaskCLIP(clip, checkpoint["mean"], checkpoint["std"], image_scale)
+
+
+def sample_features(
+    features: Tensor, image: Tensor, row: Tensor, column: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """Features at pixels, as bilinear up-sampling to the image's size (align_corners False) would give them.
+
+    Only the pixels asked for are computed: up-sampled maps of 512 channels would take gigabytes.
+
+    Args:
+        features: [L, D, h, w].
+        image: [M] int64, which of the L images.
+        row: [M] int64, 0..H-1.
+        column: [M] int64, 0..W-1.
+        size: Height and width (H, W) of the images that `row` and `column` count in.
+
+    Returns:
+        [M, D].
+    """
+    maps = features.movedim(1, -1)  # [L, h, w, D]
+    top, bottom, down = _neighbours(row, maps.shape[1], size[0])
+    left, right, along = _neighbours(column, maps.shape[2], size[1])
+    upper = torch.lerp(maps[image, top, left], maps[image, top, right], along)
+    lower = torch.lerp(maps[image, bottom, left], maps[image, bottom, right], along)
+    return torch.lerp(upper, lower, down)
+
+
+def _neighbours(pixel: Tensor, cells: int, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For pixels [M] of an axis: the cells before and after each [M], and the weight of the latter [M, 1]."""
+    position = ((pixel + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
+    before = position.long().clamp(max=cells - 1)
+    return before, (before + 1).clamp(max=cells - 1), (position - before)[:, None]

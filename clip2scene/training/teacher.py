@@ -1,0 +1,210 @@
+"""The teacher: one checkpoint, whether its weights are trained here, open_clip's, or a local file's."""
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pandas as pd
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from clip2scene.config import Teacher
+from clip2scene.errors import InputError
+from clip2scene.models.clip import model_config, nearest, save_clip
+from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_of
+from clip2scene.seeding import generator, seed_everything
+
+MARGIN = 1.25
+"""Crops are kept this much larger than the tower's input, for random shifts and scales."""
+
+
+def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int) -> dict[str, float]:
+    """Write the teacher checkpoint that `config` asks for.
+
+    Args:
+        config: `config.pretrained` is ``train``, an open_clip tag, or a local file.
+        captions: Table of captioned crops, see `train_teacher`; needed for ``train`` only.
+        out: Checkpoint to write.
+        seed: For ``train``.
+
+    Returns:
+        Metrics of training; empty where nothing was trained.
+
+    Raises:
+        InputError: unknown architecture or tag (the nearest is named), a file that is missing or matches too
+            few tensors, or no captions to train on.
+    """
+    if config.pretrained == "train":
+        if captions is None:
+            raise InputError("teacher.pretrained: train needs captions, which only synthetic data sets have")
+        return train_teacher(captions, out, config, seed)
+    architecture = model_config(config.architecture)
+    tags = open_clip.list_pretrained_tags_by_model(config.architecture)
+    if config.pretrained in tags:
+        model = open_clip.create_model(config.architecture, pretrained=config.pretrained)
+        preprocess = open_clip.get_model_preprocess_cfg(model)
+        save_clip(out, model, config.architecture, preprocess["mean"], preprocess["std"])
+    elif Path(config.pretrained).is_file():
+        model = CLIP(**architecture)
+        weights = state_dict_of(read_checkpoint(Path(config.pretrained)))
+        load_weights(model, weights, config.pretrained)
+        save_clip(out, model, config.architecture, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    else:
+        raise InputError(
+            f"teacher.pretrained: found {config.pretrained!r}, expected train, a file that exists, or a "
+            f"tag that open_clip has for {config.architecture}{nearest(config.pretrained, ['train', *tags])}"
+        )
+    return {}
+
+
+def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> dict[str, float]:
+    """Train CLIP contrastively on captioned crops of synthetic images.
+
+    Args:
+        captions: Parquet table, a row a crop: ``image`` (relative to the data set's root, two folders up),
+            its box ``x0, y0, x1, y1`` (pixels), ``caption``, and ``name``, the class the caption is about.
+        out: Checkpoint to write.
+        config: Architecture and `config.training`.
+        seed: The same seed gives the same bytes at a fixed number of threads.
+
+    Returns:
+        ``loss`` and ``accuracy`` (share of crops whose best caption names their class), means over the last
+        tenth of the steps.
+
+    Raises:
+        InputError: the table is missing, lacks a column or has no rows, or an image is missing.
+    """
+    table = read_captions(captions)
+    architecture = model_config(config.architecture)
+    seed_everything(seed, "teacher")
+    model = CLIP(**architecture).train()
+    size = model.visual.image_size if isinstance(model.visual.image_size, int) else model.visual.image_size[0]
+    crops = read_crops(captions.parent.parent, table, round(size * MARGIN))
+    caption, texts = pd.factorize(table["caption"], sort=True)
+    name = pd.factorize(table["name"], sort=True)[0]
+    tokens = open_clip.tokenize(list(texts), model.context_length)
+
+    steps, rate = config.training.steps, config.training.learning_rate
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rate, steps, pct_start=0.1, cycle_momentum=False
+    )
+    random = generator(seed, "teacher", "batches")
+    history = []
+    for _ in (progress := tqdm(range(steps), "teacher", unit="step", mininterval=1.0)):
+        rows = balanced_rows(name, config.training.batch_size, random)
+        images = augment(crops[rows], size, random)
+        loss, accuracy = contrastive_step(model, images, tokens[caption[rows]], torch.from_numpy(name[rows]))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=np.log(100))  # as CLIP does
+        history.append((loss.item(), accuracy.item()))
+        progress.set_postfix(loss=f"{history[-1][0]:.2f}", accuracy=f"{history[-1][1]:.2f}", refresh=False)
+    save_clip(out, model, config.architecture, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    loss, accuracy = np.mean(history[-max(1, steps // 10) :], axis=0)
+    return {"loss": float(loss), "accuracy": float(accuracy)}
+
+
+def read_captions(path: Path) -> pd.DataFrame:
+    """Table of captioned crops, see `train_teacher`."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected a table of captioned crops")
+    table = pd.read_parquet(path)
+    missing = {"image", "x0", "y0", "x1", "y1", "caption", "name"} - set(table.columns)
+    if missing or table.empty:
+        raise InputError(
+            f"{path}: expected rows with captions, found "
+            + (f"no column {min(missing)}" if missing else "none")
+        )
+    return table
+
+
+def read_crops(root: Path, table: pd.DataFrame, size: int) -> Tensor:
+    """Crops [R, 3, size, size] uint8: the square about each box, resized; images are read once."""
+    crops = np.empty((len(table), size, size, 3), np.uint8)
+    for name, rows in table.groupby("image"):
+        if not (root / name).is_file():
+            raise InputError(f"{root / name}: no such image, expected by the table of captioned crops")
+        with Image.open(root / name) as image:
+            image.load()
+            for box in rows.itertuples():
+                crops[table.index.get_loc(box.Index)] = crop_square(
+                    image, (box.x0, box.y0, box.x1, box.y1), size
+                )
+    return torch.from_numpy(crops).movedim(-1, 1).contiguous()
+
+
+def crop_square(image: Image.Image, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """The square about a box (x0, y0, x1, y1), shifted into the image, resized to [size, size, 3]."""
+    width, height = image.size
+    x0, y0, x1, y1 = box
+    side = min(max(x1 - x0, y1 - y0, 24), width, height)
+    left = min(max((x0 + x1 - side) / 2, 0), width - side)
+    top = min(max((y0 + y1 - side) / 2, 0), height - side)
+    area = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=area))
+
+
+def balanced_rows(name: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Draw `count` rows, classes equally likely: streets hold a hundred times more road than cones."""
+    order = np.argsort(name, kind="stable")
+    start = np.searchsorted(name[order], np.arange(name.max() + 2))
+    drawn = random.integers(name.max() + 1, size=count)
+    return order[random.integers(start[drawn], start[drawn + 1])]
+
+
+def augment(crops: Tensor, size: int, random: np.random.Generator) -> Tensor:
+    """Random scale, shift, flip and brightness; then CLIP's normalisation.
+
+    Args:
+        crops: [B, 3, S, S] uint8.
+        size: Height and width of the result.
+        random: Stream to draw from.
+
+    Returns:
+        [B, 3, size, size] float32.
+    """
+    count = len(crops)
+    scale = random.uniform(0.6, 1.0, count)
+    affine = np.zeros((count, 2, 3), np.float32)
+    affine[:, 0, 0] = scale * random.choice([-1, 1], count)
+    affine[:, 1, 1] = scale
+    affine[:, :, 2] = random.uniform(-1, 1, (count, 2)) * (1 - scale)[:, None]
+    grid = F.affine_grid(torch.from_numpy(affine), [count, 3, size, size], align_corners=False)
+    images = F.grid_sample(crops.float() / 255, grid, align_corners=False, padding_mode="reflection")
+    gain = torch.from_numpy(random.uniform(0.8, 1.2, (count, 3, 1, 1)).astype(np.float32))
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    )
+    return ((images * gain).clamp(max=1) - mean) / std
+
+
+def contrastive_step(model: CLIP, images: Tensor, tokens: Tensor, name: Tensor) -> tuple[Tensor, Tensor]:
+    """Contrastive loss in which all captions of a crop's class are its positives, and the accuracy.
+
+    CLIP's loss takes every other pair of the batch for a negative, which is wrong where crops share a class.
+    This is the bidirectional loss of UniCL (Yang et al., "Unified Contrastive Learning in Image-Text-Label
+    Space", CVPR 2022), which is CLIP's if no two pairs share one.
+
+    Args:
+        model: CLIP.
+        images: [B, 3, H, W], normalised.
+        tokens: [B, T] captions of the images.
+        name: [B] class of each pair.
+    """
+    image = model.encode_image(images, normalize=True)
+    texts, pair = tokens.unique(dim=0, return_inverse=True)  # captions repeat
+    text = model.encode_text(texts, normalize=True)[pair]
+    logits = model.logit_scale.exp() * image @ text.T
+    positive = (name[:, None] == name).float()
+    target = positive / positive.sum(dim=1, keepdim=True)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return loss, (name[logits.argmax(dim=1)] == name).float().mean()
