@@ -1,0 +1,1 @@
+"""Training: the loop, losses, checkpoints, and the models that pre-training distils."""
