@@ -185,6 +185,8 @@ class Pretraining(Section):
     """SGD."""
     crop: Crop = Crop()
     """Image augmentation."""
+    drop_cuboids: bool = False
+    """Drop the points in a random cuboid (DropCuboids), as SLidR and PPKT do and CLIP2Scene does not."""
     superpixels: Superpixels = Superpixels()
     """For the methods that need them."""
     by_method: dict[str, dict[str, Any]] = {}

@@ -18,8 +18,8 @@ class Camera:
         image: Path of the image file.
         size: Height and width of the image, pixels.
         intrinsics: [3, 3] float64, pixels.
-        lidar_to_camera: [4, 4] float64, metres: sensor frame of the points -> camera frame at the camera's own
-            time stamp (ego motion between the two included).
+        lidar_to_camera: [4, 4] float64, metres: sensor frame of the points -> camera frame at the camera's
+            own time stamp (ego motion between the two included).
     """
 
     name: str
@@ -38,7 +38,8 @@ class Frame:
         points: [N, 3] float32, metres, sensor frame of the keyframe.
         features: [N, C] float32: intensity [N, 1] for lidar, colour [N, 3] for RGB-D.
         sweep: [N] int64: 0 for points of the keyframe, k for those of the k-th earlier sweep.
-        labels: [N] int64, 0 = ignored, c = c-th of the data set's classes; earlier sweeps are 0. None if unlabelled.
+        labels: [N] int64, 0 = ignored, c = c-th of the data set's classes; earlier sweeps are 0. None if
+            unlabelled.
         cameras: The keyframe's images.
     """
 
@@ -54,8 +55,8 @@ class Dataset(ABC):
     """A data set: class names, splits, and how its raw files become frames.
 
     A data set in another package subclasses this and registers under the entry point group
-    ``clip2scene.datasets``. Reading goes through an index (a row a keyframe, see `clip2scene.datasets.index`),
-    so that whatever is slow or needs the data set's own tools happens once.
+    ``clip2scene.datasets``. Reading goes through an index (a row a keyframe, see
+    `clip2scene.datasets.index`), so that whatever is slow or needs the data set's own tools happens once.
 
     Attributes:
         name: Its key in the configuration.

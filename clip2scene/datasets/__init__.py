@@ -1,0 +1,1 @@
+"""Data sets: raw files as they were downloaded -> an index -> frames."""

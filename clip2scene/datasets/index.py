@@ -1,0 +1,198 @@
+"""The index of a data set: a row a keyframe, written once as Parquet, and frames read through it.
+
+Whatever is slow or needs a data set's own tools happens when the index is built; training processes read this
+one file. Matrices are stored flat, row by row, one list a keyframe. Paths are relative to the data root, so
+that a data set can be moved: pass its new root to `read_index`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clip2scene.config import DatasetConfig
+from clip2scene.datasets.frame import Camera, Dataset, Frame
+from clip2scene.datasets.registry import get_dataset
+from clip2scene.errors import InputError
+from clip2scene.files import atomic
+
+EGO_RADIUS = 1.0
+"""Returns of earlier sweeps with abs(x) and abs(y) below this, metres, are the vehicle itself
+(CLIP2Scene @ f37dae7, pretrain/dataloader_nuscenes.py, remove_ego_points). The keyframe keeps all its points:
+labels are stored point by point."""
+
+COLUMNS = pa.schema(
+    [
+        ("id", pa.string()),  # the keyframe's identifier
+        ("scene", pa.string()),
+        ("splits", pa.list_(pa.string())),  # every split that the keyframe belongs to
+        ("timestamp", pa.int64()),  # microseconds
+        ("points", pa.string()),  # path
+        ("labels", pa.string()),  # path, null if unlabelled
+        ("sweep_points", pa.list_(pa.string())),  # paths of earlier sweeps, the latest first
+        ("sweep_poses", pa.list_(pa.float64())),  # [S, 4, 4]: sweep's sensor frame -> keyframe's, metres
+        ("sweep_lags", pa.list_(pa.float64())),  # [S] seconds before the keyframe
+        ("camera_names", pa.list_(pa.string())),
+        ("camera_images", pa.list_(pa.string())),  # paths
+        ("camera_sizes", pa.list_(pa.int64())),  # [L, 2] height and width, pixels
+        ("camera_intrinsics", pa.list_(pa.float64())),  # [L, 3, 3] pixels
+        ("camera_poses", pa.list_(pa.float64())),  # [L, 4, 4]: keyframe's sensor frame -> camera, metres
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index in memory, or part of one.
+
+    Attributes:
+        format: Registered name of the data set.
+        root: Folder that the paths are relative to.
+        frames: One row a keyframe, in the data set's own order (columns: `COLUMNS`).
+    """
+
+    format: str
+    root: Path
+    frames: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def ids(self) -> list[str]:
+        """The keyframes' identifiers."""
+        return self.frames["id"].tolist()
+
+    def split(self, name: str) -> Self:
+        """The keyframes of one split.
+
+        Raises:
+            InputError: no keyframe belongs to it; the splits that exist are named.
+        """
+        member = self.frames["splits"].map(lambda names: name in names).astype(bool)
+        if not member.any():
+            known = sorted({split for names in self.frames["splits"] for split in names})
+            raise InputError(
+                f"split {name!r} of {self.root}: no keyframes; splits with keyframes: {', '.join(known)}"
+            )
+        return replace(self, frames=self.frames[member])
+
+    def subset(self, ids: Iterable[str]) -> Self:
+        """The keyframes with these identifiers, in the order of the index.
+
+        Raises:
+            InputError: an identifier is not in the index.
+        """
+        wanted = set(ids)
+        if unknown := sorted(wanted.difference(self.frames["id"])):
+            raise InputError(
+                f"frame id {unknown[0]!r}: not in the index of {self.root} ({len(unknown)} such ids)"
+            )
+        return replace(self, frames=self.frames[self.frames["id"].isin(wanted)])
+
+
+def build(config: DatasetConfig, out: Path) -> None:
+    """Build the index of a configured data set and write it to `out`.
+
+    Raises:
+        InputError: the data set is incomplete; the message names what is missing.
+    """
+    if not config.root.is_dir():
+        raise InputError(f"{config.root}: no such folder; expected the root of a {config.format} data set")
+    frames = get_dataset(config.format).build_index(config.root, config.version, config.sweeps)
+    write_index(out, Index(config.format, config.root, frames))
+
+
+def write_index(path: Path, index: Index) -> None:
+    """Write an index as Parquet, whole or not at all."""
+    table = pa.Table.from_pandas(index.frames, schema=COLUMNS, preserve_index=False)
+    table = table.replace_schema_metadata({"format": index.format, "root": str(index.root)})
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_index(path: Path, root: Path | None = None) -> Index:
+    """Read an index.
+
+    Args:
+        path: The Parquet file.
+        root: The data root, if the data set is no longer where it was indexed.
+
+    Raises:
+        InputError: the file is missing or is not an index.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected an index, see `clip2scene index`") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not a Parquet file ({error})") from None
+    if not table.schema.equals(COLUMNS):
+        missing = sorted(set(COLUMNS.names).difference(table.column_names))
+        raise InputError(f"{path}: not an index of this version (missing columns: {missing}); build it again")
+    metadata = table.schema.metadata
+    return Index(metadata[b"format"].decode(), root or Path(metadata[b"root"].decode()), table.to_pandas())
+
+
+def cameras(root: Path, row: Any) -> tuple[Camera, ...]:
+    """The cameras of one row of an index."""
+    return tuple(
+        Camera(name, root / image, (int(size[0]), int(size[1])), intrinsics, pose)
+        for name, image, size, intrinsics, pose in zip(
+            row.camera_names,
+            row.camera_images,
+            row.camera_sizes.reshape(-1, 2),
+            row.camera_intrinsics.reshape(-1, 3, 3),
+            row.camera_poses.reshape(-1, 4, 4),
+            strict=True,
+        )
+    )
+
+
+def load_frame(
+    dataset: Dataset, root: Path, row: Any, sweeps: Sequence[int] = (), labels: bool = True
+) -> Frame:
+    """Read one keyframe.
+
+    Args:
+        dataset: Reads the files.
+        root: Folder that the paths are relative to.
+        row: A row of an index's `frames`.
+        sweeps: Which of the row's earlier sweeps to read as well (0 = the latest); each is moved into the
+            keyframe's sensor frame and loses the returns from the vehicle itself.
+        labels: Read the labels, where there are any.
+
+    Raises:
+        InputError: a file is missing or damaged, or there is not one label for every point.
+    """
+    points, features = dataset.read_points(root / row.points)
+    clouds, channels = [points], [features]
+    poses = row.sweep_poses.reshape(-1, 4, 4)
+    for k in sweeps:
+        cloud, channel = dataset.read_points(root / row.sweep_points[k])
+        kept = (np.abs(cloud[:, :2]) >= EGO_RADIUS).any(1)
+        clouds.append((cloud[kept] @ poses[k, :3, :3].T + poses[k, :3, 3]).astype(np.float32))
+        channels.append(channel[kept])
+    sizes = [len(cloud) for cloud in clouds]
+    return Frame(
+        id=row.id,
+        points=np.concatenate(clouds),
+        features=np.concatenate(channels),
+        sweep=np.repeat(np.arange(len(sizes)), sizes),
+        labels=_read_labels(dataset, root, row, sizes) if labels and isinstance(row.labels, str) else None,
+        cameras=cameras(root, row),
+    )
+
+
+def _read_labels(dataset: Dataset, root: Path, row: Any, sizes: list[int]) -> np.ndarray:
+    """Labels of the keyframe, followed by 0 for every point of the earlier sweeps."""
+    labels = dataset.read_labels(root / row.labels)
+    if len(labels) != sizes[0]:
+        expected = f"expected {sizes[0]}, one for each point of {root / row.points}"
+        raise InputError(f"{root / row.labels}: {len(labels)} labels; {expected}")
+    return np.concatenate([labels, np.zeros(sum(sizes[1:]), np.int64)])

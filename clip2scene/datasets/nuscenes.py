@@ -1,0 +1,260 @@
+"""nuScenes with lidarseg: 16 classes, 32 beams, six cameras (Caesar et al. 2020, Fong et al. 2022).
+
+The tables are read by nuscenes-devkit, once, when the index is built.
+"""
+
+import hashlib
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from clip2scene.datasets.frame import Dataset
+from clip2scene.errors import InputError
+from clip2scene.files import read_json
+
+if TYPE_CHECKING:
+    from nuscenes import NuScenes as Devkit
+
+CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
+
+LIDARSEG_TO_CLASS = np.array(
+    [0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0, 16, 0]
+)
+"""[32] lidarseg category -> class of the lidarseg challenge, 0 = ignored."""
+
+OFFICIAL_VERSIONS = ("v1.0-trainval", "v1.0-mini", "v1.0-test")
+
+SPLIT_MD5 = {
+    "train": "99be35976adbcf930e4479e8cc2c75be",
+    "val": "15b40c3d0a84336174136b689c2ac5d6",
+    "verifying": "102d2329ce10a23bb7eb4911b210e25e",
+}
+"""MD5 of the sorted scene names, a line each, of the splits that published numbers rest on."""
+
+
+class NuScenes(Dataset):
+    """nuScenes: trainval, mini, test, and any data set in its format that brings a ``splits.json``."""
+
+    name: ClassVar[str] = "nuscenes"
+    classes: ClassVar[tuple[str, ...]] = (
+        "barrier",
+        "bicycle",
+        "bus",
+        "car",
+        "construction_vehicle",
+        "motorcycle",
+        "pedestrian",
+        "traffic_cone",
+        "trailer",
+        "truck",
+        "driveable_surface",
+        "other_flat",
+        "sidewalk",
+        "terrain",
+        "manmade",
+        "vegetation",
+    )
+    # Underscores as in CLIP2Scene @ f37dae7, utils/prompt_engineering.py: two names keep theirs.
+    prompts: ClassVar[tuple[str, ...]] = tuple(
+        name if name in ("traffic_cone", "other_flat") else name.replace("_", " ") for name in classes
+    )
+    # Those of the devkit's utils/color_map.py.
+    colours: ClassVar[np.ndarray] = np.array(
+        [
+            (112, 128, 144),
+            (220, 20, 60),
+            (255, 127, 80),
+            (255, 158, 0),
+            (233, 150, 70),
+            (255, 61, 99),
+            (0, 0, 230),
+            (47, 79, 79),
+            (255, 140, 0),
+            (255, 99, 71),
+            (0, 207, 191),
+            (175, 0, 75),
+            (75, 0, 75),
+            (112, 180, 60),
+            (222, 184, 135),
+            (0, 175, 0),
+        ],
+        np.uint8,
+    )
+
+    def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
+        """Rows follow the scene table, then time: SLidR's fraction rule rests on that."""
+        devkit = _open(root, version)
+        splits = _splits(root, version)
+        try:
+            rows = [
+                _row(devkit, scene["name"], sample, splits, sweeps)
+                for scene in devkit.scene
+                for sample in _chain(devkit, "sample", scene["first_sample_token"], "next")
+            ]
+        except KeyError as error:
+            raise InputError(
+                f"{root / version}: its tables refer to {error}, which none of them holds"
+            ) from None
+        if not rows:
+            raise InputError(f"{root / version}/sample.json: holds no keyframe")
+        return pd.DataFrame(rows)
+
+    def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Points [N, 3], metres, and intensity [N, 1], 0 to 255 (float32 x, y, z, intensity, ring)."""
+        values = _read(path, np.float32)
+        if values.size == 0 or values.size % 5:
+            raise InputError(
+                f"{path}: {values.nbytes} bytes; expected 20 for each point and at least one point"
+            )
+        values = values.reshape(-1, 5)
+        if not np.isfinite(values).all():
+            bad = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+            raise InputError(f"{path}: point {bad} is {values[bad].tolist()}; expected finite numbers")
+        return values[:, :3].copy(), values[:, 3:4].copy()
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Labels [N], 0..16; the file holds a uint8 lidarseg category for each point."""
+        ids = _read(path, np.uint8)
+        if ids.size and ids.max() >= len(LIDARSEG_TO_CLASS):
+            raise InputError(f"{path}: label id {ids.max()}; expected 0 to {len(LIDARSEG_TO_CLASS) - 1}")
+        return LIDARSEG_TO_CLASS[ids]
+
+
+def official_splits() -> dict[str, list[str]]:
+    """Scene names of the official splits, and of SLidR's parametrize (600) and verifying (100) within train.
+
+    Raises:
+        InputError: a list is not the one that published numbers rest on.
+    """
+    from nuscenes.utils.splits import create_splits_scenes
+
+    splits = create_splits_scenes()
+    splits["verifying"] = (
+        files("clip2scene.datasets").joinpath("splits/nuscenes_verifying.txt").read_text().split()
+    )
+    splits["parametrize"] = sorted(set(splits["train"]).difference(splits["verifying"]))
+    for name, expected in SPLIT_MD5.items():
+        found = hashlib.md5("\n".join(sorted(splits[name])).encode()).hexdigest()
+        if found != expected:
+            raise InputError(
+                f"nuScenes split {name}: its scene names have the MD5 {found}, expected {expected}"
+            )
+    return splits
+
+
+def _splits(root: Path, version: str) -> dict[str, frozenset[str]]:
+    """Scene names by split: the official ones, and those of ``splits.json`` (the devkit's custom splits)."""
+    path = root / version / "splits.json"
+    splits = official_splits() if version in OFFICIAL_VERSIONS else {}
+    if path.exists() or not splits:
+        custom = read_json(path)
+        if not isinstance(custom, dict) or not all(isinstance(scenes, list) for scenes in custom.values()):
+            raise InputError(f"{path}: expected a mapping from the name of a split to a list of scene names")
+        splits |= custom
+    return {name: frozenset(scenes) for name, scenes in splits.items()}
+
+
+def _open(root: Path, version: str) -> "Devkit":
+    """The devkit's view of the tables; what it asserts or stumbles over becomes one clear line."""
+    from nuscenes import NuScenes as Devkit
+
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected the root of a nuScenes data set")
+    if not (root / version).is_dir():
+        found = sorted(path.parent.name for path in root.glob("*/scene.json"))
+        raise InputError(
+            f"{root / version}: no such folder; versions found in {root}: {', '.join(found) or 'none'}"
+        )
+    try:
+        return Devkit(version, str(root), verbose=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: no such file; expected a table of nuScenes {version}") from None
+    except (AssertionError, KeyError, ValueError) as error:
+        raise InputError(f"{root / version}: nuscenes-devkit cannot read it ({error!r})") from None
+
+
+def _chain(devkit: "Devkit", table: str, token: str, link: str) -> Any:
+    """Records of a linked list of the tables, from `token` on along `link` (``next`` or ``prev``)."""
+    while token:
+        record = devkit.get(table, token)
+        yield record
+        token = record[link]
+
+
+def _row(
+    devkit: "Devkit", scene: str, sample: dict, splits: dict[str, frozenset[str]], sweeps: int
+) -> dict[str, Any]:
+    """One row of the index."""
+    lidar = devkit.get("sample_data", sample["data"]["LIDAR_TOP"])
+    to_lidar = np.linalg.inv(_sensor_to_global(devkit, lidar))
+    earlier = [
+        record
+        for record, _ in zip(
+            _chain(devkit, "sample_data", lidar["prev"], "prev"), range(sweeps), strict=False
+        )
+    ]
+    cameras = [devkit.get("sample_data", sample["data"][name]) for name in CAMERAS if name in sample["data"]]
+    return {
+        "id": sample["token"],
+        "scene": scene,
+        "splits": sorted(name for name, scenes in splits.items() if scene in scenes),
+        "timestamp": sample["timestamp"],
+        "points": lidar["filename"],
+        "labels": _labels(devkit, lidar["token"]),
+        "sweep_points": [record["filename"] for record in earlier],
+        "sweep_poses": _flat([to_lidar @ _sensor_to_global(devkit, record) for record in earlier]),
+        "sweep_lags": [1e-6 * (lidar["timestamp"] - record["timestamp"]) for record in earlier],
+        "camera_names": [record["channel"] for record in cameras],
+        "camera_images": [record["filename"] for record in cameras],
+        "camera_sizes": _flat([(record["height"], record["width"]) for record in cameras]),
+        "camera_intrinsics": _flat([_calibration(devkit, record)["camera_intrinsic"] for record in cameras]),
+        "camera_poses": _flat(
+            [np.linalg.inv(to_lidar @ _sensor_to_global(devkit, record)) for record in cameras]
+        ),
+    }
+
+
+def _labels(devkit: "Devkit", token: str) -> str | None:
+    """Path of the lidarseg labels; None in versions without, such as test."""
+    return devkit.get("lidarseg", token)["filename"] if "lidarseg" in devkit.table_names else None
+
+
+def _calibration(devkit: "Devkit", record: dict) -> dict:
+    return devkit.get("calibrated_sensor", record["calibrated_sensor_token"])
+
+
+def _sensor_to_global(devkit: "Devkit", record: dict) -> np.ndarray:
+    """[4, 4] sensor frame -> global frame at the record's own time stamp, metres."""
+    ego = devkit.get("ego_pose", record["ego_pose_token"])
+    sensor = _calibration(devkit, record)
+    return _matrix(*ego["translation"], *ego["rotation"]) @ _matrix(
+        *sensor["translation"], *sensor["rotation"]
+    )
+
+
+@lru_cache(maxsize=4096)
+def _matrix(*pose: float) -> np.ndarray:
+    """[4, 4] of a translation (x, y, z) and a quaternion (w, x, y, z)."""
+    from nuscenes.utils.geometry_utils import transform_matrix
+    from pyquaternion import Quaternion
+
+    return transform_matrix(np.array(pose[:3]), Quaternion(pose[3:]))
+
+
+def _flat(values: list[Any]) -> np.ndarray:
+    return np.asarray(values).reshape(-1)
+
+
+def _read(path: Path, dtype: type) -> np.ndarray:
+    """All of a binary file, bytes beyond the last whole number included in the complaint."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    if len(data) % np.dtype(dtype).itemsize:
+        raise InputError(f"{path}: {len(data)} bytes; expected a multiple of {np.dtype(dtype).itemsize}")
+    return np.frombuffer(data, dtype)

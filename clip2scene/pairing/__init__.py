@@ -1,0 +1,1 @@
+"""Frames -> samples and batches: projection, augmentation, voxels, superpixels, collation."""

@@ -1,0 +1,208 @@
+"""Frames as samples: what a step sees of a keyframe, augmented, quantised and paired with its images."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clip2scene.config import Pretraining
+from clip2scene.datasets.frame import Dataset, Frame
+from clip2scene.datasets.index import Index, load_frame
+from clip2scene.errors import InputError
+from clip2scene.pairing import augmentation
+from clip2scene.pairing.batch import Batch
+from clip2scene.pairing.projection import Pairs, pair
+from clip2scene.pairing.superpixels import SuperpixelFile
+from clip2scene.pairing.voxelise import quantise, unique
+from clip2scene.seeding import generator
+
+
+class LabelledSamples(torch.utils.data.Dataset[Batch]):
+    """The labelled keyframes of an index, one cloud each and no images, for fine-tuning and evaluation.
+
+    Attributes:
+        epoch: Set it before each epoch: another epoch has another augmentation.
+    """
+
+    def __init__(
+        self, dataset: Dataset, index: Index, voxel_size: float, cylindrical: bool, augment: bool, seed: int
+    ) -> None:
+        """See `PretrainingSamples`; `augment` turns the cloud's rotation and flips on."""
+        self.dataset, self.index, self.voxel_size, self.cylindrical = dataset, index, voxel_size, cylindrical
+        self.augment, self.seed, self.epoch = augment, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> Batch:
+        """The `i`-th keyframe as a Batch of one.
+
+        Raises:
+            InputError: it has no labels, or a file of it is damaged.
+        """
+        frame = load_frame(self.dataset, self.index.root, self.index.frames.iloc[i])
+        if frame.labels is None:
+            raise InputError(
+                f"frame {frame.id} of {self.index.root}: has no labels (nuScenes: install lidarseg)"
+            )
+        points = frame.points
+        if self.augment:
+            points = augmentation.rotate_and_flip(
+                points, generator(self.seed, "augmentation", self.epoch, frame.id)
+            )
+        return _sample(frame, points, self.voxel_size, self.cylindrical)
+
+
+class PretrainingSamples(torch.utils.data.Dataset[Batch]):
+    """The keyframes of an index for pre-training; labels are never read.
+
+    A sample holds the keyframe and, if needed, earlier sweeps, each a cloud of its own, all under one
+    rotation; the keyframe's images, each cropped and flipped; and a pair for every point of every sweep that
+    falls into an image (calibration brings sweeps into register with the images, paper 3.3).
+
+    Attributes:
+        epoch: Set it before each epoch: another epoch has another augmentation.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        index: Index,
+        config: Pretraining,
+        needs: Collection[str],
+        voxel_size: float,
+        cylindrical: bool,
+        seed: int,
+        superpixels: Path | None = None,
+    ) -> None:
+        """Say which keyframes become samples, and how.
+
+        Args:
+            dataset: Reads the files.
+            index: The keyframes.
+            config: Number of sweeps, image crops.
+            needs: Which of ``images``, ``sweeps`` and ``superpixels`` samples hold.
+            voxel_size: Edge of a voxel, and of a cell of the regular grid over the sweeps, metres.
+            cylindrical: Cylindrical rather than cartesian voxels.
+            seed: Seed of all augmentation.
+            superpixels: The file of `write_superpixels`, where needed.
+        """
+        self.dataset, self.index, self.config, self.needs = dataset, index, config, frozenset(needs)
+        self.voxel_size, self.cylindrical, self.seed, self.epoch = voxel_size, cylindrical, seed, 0
+        self.superpixels = None
+        if "superpixels" in self.needs:
+            if superpixels is None:
+                raise InputError("superpixels: needed by the method, and no file is given")
+            self.superpixels = SuperpixelFile(superpixels)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> Batch:
+        """The `i`-th keyframe as a Batch of one.
+
+        Raises:
+            InputError: a file of it is missing or damaged, or no point of it falls into any image.
+        """
+        row = self.index.frames.iloc[i]
+        draws = generator(self.seed, "augmentation", self.epoch, row.id)
+        sweeps = self._choose_sweeps(len(row.sweep_points), draws)
+        frame = load_frame(self.dataset, self.index.root, row, sweeps, labels=False)
+        points = augmentation.rotate_and_flip(frame.points, draws)
+        if "images" not in self.needs:
+            return _sample(frame, points, self.voxel_size, self.cylindrical)
+        pairs = pair(frame)
+        if len(pairs) == 0:
+            raise InputError(
+                f"frame {frame.id} of {self.index.root}: none of its points falls into any image"
+            )
+        if self.config.drop_cuboids:
+            frame, points, pairs = self._drop_cuboid(frame, points, pairs, draws)
+        sample = _sample(frame, points, self.voxel_size, self.cylindrical)
+        return self._add_images(sample, frame, row, pairs, draws)
+
+    def _choose_sweeps(self, recorded: int, draws: np.random.Generator) -> list[int]:
+        """Which earlier sweeps to load: K - 1 of those recorded, at random (as released) or the latest."""
+        if "sweeps" not in self.needs:
+            return []
+        count = min(self.config.sweeps - 1, recorded)
+        if self.config.consecutive_sweeps:
+            return list(range(count))
+        return draws.choice(recorded, count, replace=False).tolist()
+
+    def _drop_cuboid(
+        self, frame: Frame, points: np.ndarray, pairs: Pairs, draws: np.random.Generator
+    ) -> tuple[Frame, np.ndarray, Pairs]:
+        """Drop the points in a random cuboid, unless that would cost an image too many of its pairs."""
+        kept = augmentation.outside_cuboid(points, draws)
+        left = pairs[kept[pairs.point]]
+        before, after = (np.bincount(part.image, minlength=len(frame.cameras)) for part in (pairs, left))
+        if not all(map(augmentation.enough, after, before, repeat(self.config.crop))):
+            return frame, points, pairs
+        smaller = replace(
+            frame, points=frame.points[kept], features=frame.features[kept], sweep=frame.sweep[kept]
+        )
+        return smaller, points[kept], replace(left, point=(np.cumsum(kept) - 1)[left.point])
+
+    def _add_images(
+        self, sample: Batch, frame: Frame, row: Any, pairs: Pairs, draws: np.random.Generator
+    ) -> Batch:
+        """The sample with a random view of every image, the pairs left in it, and superpixels if needed."""
+        images, kept, superpixels, count = [], [], [], 0
+        for number, (camera, path) in enumerate(zip(frame.cameras, row.camera_images, strict=True)):
+            mine = pairs[pairs.image == number]
+            view = augmentation.random_view(mine.row, mine.column, camera.size, self.config.crop, draws)
+            images.append(view.image(camera.image))
+            mine = mine[view.holds(mine.row, mine.column)]
+            kept.append(Pairs(mine.point, mine.image, *view.locate(mine.row, mine.column)))
+            if self.superpixels is not None:
+                ids = self.superpixels[path]
+                superpixels.append(view.nearest(ids).astype(np.int32) + count)
+                count += int(ids.max()) + 1
+        merged = Pairs.join(kept)
+        return replace(
+            sample,
+            images=torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()),
+            pair_point=torch.from_numpy(merged.point),
+            pair_image=torch.from_numpy(merged.image),
+            pair_row=torch.from_numpy(merged.row),
+            pair_column=torch.from_numpy(merged.column),
+            superpixels=torch.from_numpy(np.stack(superpixels)) if superpixels else None,
+        )
+
+
+def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bool) -> Batch:
+    """A frame as a Batch of one, without images.
+
+    Args:
+        frame: The frame; its own points give the cells of the regular grid.
+        points: [N, 3] float32: its points after augmentation, which are quantised.
+        voxel_size: Edge of a voxel and of a cell, metres.
+        cylindrical: Cylindrical voxels.
+    """
+    coordinates = np.column_stack([frame.sweep, quantise(points, voxel_size, cylindrical)])  # [N, 4]
+    representative, inverse = unique(coordinates)
+    _, cell = unique(quantise(frame.points, voxel_size))
+    none = torch.empty(0, dtype=torch.int64)
+    return Batch(
+        ids=[frame.id],
+        coordinates=torch.from_numpy(coordinates[representative].astype(np.int32)),
+        features=torch.from_numpy(frame.features[representative]),
+        representative=torch.from_numpy(representative),
+        inverse=torch.from_numpy(inverse),
+        points=torch.from_numpy(points),
+        sample=torch.zeros(len(points), dtype=torch.int64),
+        sweep=torch.from_numpy(frame.sweep),
+        labels=None if frame.labels is None else torch.from_numpy(frame.labels),
+        cell=torch.from_numpy(cell),
+        images=None,
+        pair_point=none,
+        pair_image=none,
+        pair_row=none,
+        pair_column=none,
+        superpixels=None,
+    )
