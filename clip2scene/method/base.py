@@ -91,4 +91,6 @@ class Method(nn.Module, ABC):
         """
         from clip2scene.errors import InputError
 
-        raise InputError(f"method {type(self).__name__}: has no text alignment, so no annotation-free evaluation")
+        raise InputError(
+            f"method {type(self).__name__}: has no text alignment, so no annotation-free evaluation"
+        )

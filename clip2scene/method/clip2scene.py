@@ -1,0 +1,82 @@
+"""CLIP2Scene (Chen et al., CVPR 2023): CLIP's semantics, distilled into a 3D network through pixels."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clip2scene.config import Config
+from clip2scene.errors import InputError
+from clip2scene.method.base import Method, Progress, Resources
+from clip2scene.method.frozen import Frozen
+from clip2scene.method.recipe import get_recipe
+from clip2scene.method.self_training import switch_labels
+from clip2scene.method.semantic import semantic_loss
+from clip2scene.method.spatial_temporal import spatial_temporal_loss
+from clip2scene.models.maskclip import load_maskclip, sample_features
+from clip2scene.pairing.batch import Batch
+
+
+class Clip2Scene(Method):
+    """A 3D backbone with two linear maps into CLIP's joint space, trained against a frozen MaskCLIP.
+
+    The semantic loss and the spatial-temporal loss have a linear map each ("different learnable linear
+    layers", paper 3.3). Annotation-free evaluation uses that of the semantic loss (the released SPVCNN calls
+    it ``point_mapping_global`` and the other ``point_mapping_local``; its MinkUNet ``final`` and
+    ``local_feature``). A recipe without semantic loss has only the other, and is evaluated by it.
+    """
+
+    def __init__(self, config: Config, recipe: str, backbone: nn.Module, resources: Resources) -> None:
+        """See `clip2scene.method.base.Method`; `recipe` is a key of `clip2scene.method.recipe.RECIPES`.
+
+        Raises:
+            InputError: there is no such recipe.
+        """
+        super().__init__(config, recipe, backbone, resources)
+        self.recipe = get_recipe(recipe)
+        self.backbone = backbone
+        text = torch.load(resources.text, weights_only=True)["embeddings"]
+        self.register_buffer("text", text, persistent=False)  # [C, D]
+        sizes = backbone.out_channels, text.shape[1]
+        self.semantic = nn.Linear(*sizes) if self.recipe.semantic_weight else None
+        self.spatial_temporal = nn.Linear(*sizes) if self.recipe.spatial_temporal_weight else None
+        if resources.teacher:
+            scale = config.teacher.image_scale
+            self.teacher = Frozen(load_maskclip(resources.teacher, self.recipe.normalise_images, scale))
+
+    def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The semantic and the spatial-temporal loss over all point-pixel pairs of all sweeps."""
+        if len(batch.pair_point) == 0:
+            raise InputError(f"frames {', '.join(batch.ids)}: no point falls into any image")
+        recipe, pixels, losses = self.recipe, self.pixel_features(batch), {}
+        labels = (pixels @ self.text.T).argmax(dim=1)  # [M], what CLIP sees
+        # Many pairs share a voxel, so the linear maps run on the voxels that pairs fall into, not on the
+        # pairs.
+        voxel, of_pair = torch.unique(batch.inverse[batch.pair_point], return_inverse=True)
+        features = self.backbone(batch.coordinates, batch.features).index_select(0, voxel)
+
+        if self.semantic is not None:
+            scores = (self.embed(self.semantic, features) @ self.text.T).index_select(0, of_pair)  # [M, C]
+            targets = switch_labels(labels, scores, recipe, progress)
+            losses["semantic"] = recipe.semantic_weight * semantic_loss(scores, targets, recipe)
+        if self.spatial_temporal is not None:
+            points = self.embed(self.spatial_temporal, features).index_select(0, of_pair)  # [M, D]
+            cell = batch.cell[batch.pair_point]
+            loss = spatial_temporal_loss(points, pixels, labels, self.text, cell, recipe)
+            losses["spatial_temporal"] = recipe.spatial_temporal_weight * loss
+        return losses
+
+    def pixel_features(self, batch: Batch) -> Tensor:
+        """MaskCLIP's features of the pixel of each pair, [M, D]."""
+        pixel = batch.pair_image, batch.pair_row, batch.pair_column
+        pixels = sample_features(self.teacher(batch.images), *pixel, batch.images.shape[-2:])
+        return F.normalize(pixels, dim=1) if self.recipe.normalise else pixels
+
+    def embed(self, linear: nn.Linear, features: Tensor) -> Tensor:
+        """Backbone features [V, F] in CLIP's joint space: [V, D] float32, normalised if the recipe says so."""
+        points = linear(features).float()
+        return F.normalize(points, dim=1) if self.recipe.normalise else points
+
+    def classify(self, features: Tensor, text: Tensor) -> Tensor:
+        """Scalar products [V, C] of backbone features [V, F] with text embeddings [C, D], no class 0."""
+        linear = self.semantic if self.semantic is not None else self.spatial_temporal
+        return self.embed(linear, features) @ text.T

@@ -1,0 +1,30 @@
+"""Switchable self-training, S3: labels come from the pixels or from the network itself (paper 3.4)."""
+
+import torch
+from torch import Tensor
+
+from clip2scene.method.base import Progress
+from clip2scene.method.recipe import Recipe
+from clip2scene.seeding import derive
+
+
+def switch_labels(labels: Tensor, scores: Tensor, recipe: Recipe, progress: Progress) -> Tensor:
+    """Replace pixels' pseudo labels by the points' own predictions, at random, once training is under way.
+
+    The paper starts "after 10 epochs" of 20. Runs of another length start after the same share of theirs.
+
+    Args:
+        labels: [M] pseudo labels of the pixels.
+        scores: [M, C] class scores of the points, whose largest is the prediction.
+        recipe: Start, probability, and whether a batch switches as a whole or each pair by itself.
+        progress: Where training stands; with the run's seed it fixes the draw.
+
+    Returns:
+        [M] labels to train on.
+    """
+    if progress.epoch / progress.epochs < recipe.self_training_start:
+        return labels
+    draws = len(labels) if recipe.self_training_granularity == "pair" else 1
+    generator = torch.Generator().manual_seed(derive(progress.seed, "self-training", progress.step))
+    own = torch.rand(draws, generator=generator) < recipe.self_training_probability
+    return torch.where(own.to(labels.device), scores.argmax(dim=1), labels)

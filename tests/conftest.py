@@ -1,0 +1,68 @@
+"""What tests of several rooms share."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from clip2scene.pairing.batch import Batch
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Batch]:
+    return _make_batch
+
+
+def _make_batch(
+    samples: int = 2, sweeps: int = 2, points: int = 80, images: int = 2, size: tuple[int, int] = (32, 64)
+) -> Batch:
+    """A Batch whose points have the colour of their pixels as features: images are blocks of flat colour.
+
+    Every second point falls into one image, every sixth into two; voxels hold about two points each.
+    """
+    generator = torch.Generator().manual_seed(0)
+    height, width = size
+    n = samples * sweeps * points
+    cloud = torch.arange(samples * sweeps).repeat_interleave(points)
+    xyz = 4 * torch.rand(n, 3, generator=generator) - 2
+    coordinates, inverse = torch.cat([cloud[:, None], (xyz / 0.7).floor().long()], dim=1).unique(
+        dim=0, return_inverse=True
+    )
+    representative = torch.full((len(coordinates),), n).scatter_reduce(0, inverse, torch.arange(n), "amin")
+    sample = cloud // sweeps
+
+    blocks = torch.randint(0, 256, (samples * images, 3, 2, 4), generator=generator)
+    pictures = blocks.repeat_interleave(height // 2, dim=2).repeat_interleave(width // 4, dim=3)
+    number = torch.arange(samples * images)[:, None, None] * 8 + torch.arange(8).view(2, 4)
+    superpixels = number.repeat_interleave(height // 2, dim=1).repeat_interleave(width // 4, dim=2)
+
+    pair_point = torch.cat([torch.arange(0, n, 2), torch.arange(0, n, 6)]).sort().values
+    second = torch.cat([torch.zeros(1, dtype=torch.bool), pair_point[1:] == pair_point[:-1]])
+    pair_image = sample[pair_point] * images + second.long()
+    # voxel by voxel, so that the colour that a voxel's first point carries is the colour of all its pixels
+    block = inverse[pair_point] % 8
+    row = (block // 4) * (height // 2) + torch.randint(0, height // 2, block.shape, generator=generator)
+    column = (block % 4) * (width // 4) + torch.randint(0, width // 4, block.shape, generator=generator)
+    colours = torch.zeros(len(coordinates), 3)
+    colours[inverse[pair_point]] = pictures[pair_image, :, row, column] / 255.0
+
+    return Batch(
+        ids=[f"frame-{i}" for i in range(samples)],
+        coordinates=coordinates.int(),
+        features=colours,
+        representative=representative,
+        inverse=inverse,
+        points=xyz,
+        sample=sample,
+        sweep=cloud % sweeps,
+        labels=None,
+        cell=torch.cat([sample[:, None], (xyz / 0.9).floor().long()], dim=1).unique(
+            dim=0, return_inverse=True
+        )[1],
+        images=pictures.to(torch.uint8),
+        pair_point=pair_point,
+        pair_image=pair_image,
+        pair_row=row,
+        pair_column=column,
+        superpixels=superpixels.int(),
+    )

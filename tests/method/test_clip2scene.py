@@ -1,0 +1,153 @@
+"""The method as a whole: what its step trains, what it hands on, what it refuses."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from clip2scene.config import parse_config
+from clip2scene.errors import InputError
+from clip2scene.method import clip2scene
+from clip2scene.method.base import Progress, Resources
+from clip2scene.method.clip2scene import Clip2Scene
+
+CONFIG = parse_config({"datasets": {"any": {"root": "data"}}}, "test")
+START = Progress(epoch=0, epochs=20, step=0, seed=0)
+
+
+class Backbone(nn.Sequential):
+    """A stand-in for a sparse network: an MLP on each voxel's features."""
+
+    out_channels = 16
+
+    def __init__(self):
+        super().__init__(nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 16))
+
+    def forward(self, coordinates, features):
+        return super().forward(features)
+
+
+class Teacher(nn.Module):
+    """A stand-in for MaskCLIP: a fixed map of colours, one feature every 8 x 8 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        weight = torch.randn(6, 3, 1, 1, generator=torch.Generator().manual_seed(4))
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, images):
+        colours = nn.functional.avg_pool2d(images.float() / 255 - 0.5, 8)
+        return nn.functional.normalize(nn.functional.conv2d(colours, self.weight), dim=1)
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    def build(recipe):
+        torch.manual_seed(0)
+        return Clip2Scene(CONFIG, recipe, Backbone(), Resources(tmp_path / "teacher.pt", tmp_path / "text.pt"))
+
+    monkeypatch.setattr(clip2scene, "load_maskclip", lambda path, normalise, image_scale: Teacher())
+    text = torch.randn(4, 6, generator=torch.Generator().manual_seed(5))
+    torch.save({"prompts": list("abcd"), "embeddings": nn.functional.normalize(text)}, tmp_path / "text.pt")
+    return build
+
+
+def train(method, batch, steps):
+    optimiser = torch.optim.SGD(method.parameters(), lr=0.02, momentum=0.9)
+    for _ in range(steps):
+        loss = sum(method.training_step(batch, START).values())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        yield loss.item()
+
+
+@pytest.mark.parametrize("recipe", ["paper", "released", "fixed"])
+def test_steps_lower_the_loss_and_train_both_linear_maps_and_the_backbone(build, make_batch, recipe):
+    method = build(recipe)
+    losses = list(train(method, make_batch(), 20))
+    assert losses[-1] < losses[0]
+    assert all(parameter.grad.abs().sum() > 0 for parameter in method.parameters())
+
+
+def test_the_network_learns_what_the_teacher_sees(build, make_batch):
+    method, batch = build("fixed"), make_batch()
+    *_, _ = train(method, batch, 200)
+    seen = (method.pixel_features(batch) @ method.text.T).argmax(dim=1)
+    voxels = method.classify(method.backbone(batch.coordinates, batch.features), method.text)
+    predicted = voxels[batch.inverse[batch.pair_point]].argmax(dim=1)
+    assert (predicted == seen).float().mean() > 0.9
+
+
+def test_the_same_seed_gives_the_same_weights(build, make_batch):
+    runs = []
+    for _ in range(2):
+        method = build("fixed")
+        *_, _ = train(method, make_batch(), 3)
+        runs.append(method.state_dict())
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_losses_come_from_different_linear_maps(build, make_batch):
+    method = build("paper")
+    losses = method.training_step(make_batch(), START)
+    (gradient,) = torch.autograd.grad(
+        losses["semantic"], method.spatial_temporal.weight, allow_unused=True, retain_graph=True
+    )
+    assert gradient is None
+    (gradient,) = torch.autograd.grad(losses["spatial_temporal"], method.semantic.weight, allow_unused=True)
+    assert gradient is None
+
+
+def test_ablations_leave_a_loss_out_and_still_classify(build, make_batch):
+    batch = make_batch()
+    for recipe, loss in (("fixed_without_semantic", "spatial_temporal"), ("fixed_baseline", "semantic")):
+        method = build(recipe)
+        assert list(method.training_step(batch, START)) == [loss]
+        assert method.classify(torch.randn(5, 16), torch.randn(7, 6)).shape == (5, 7)
+
+
+def test_self_training_replaces_the_teachers_labels(build, make_batch):
+    method, batch = build("fixed_self_training_only"), make_batch()
+    before = method.training_step(batch, START)
+    after = method.training_step(batch, replace(START, epoch=10))
+    assert after["semantic"] < before["semantic"]  # its own predictions are the likeliest labels
+    assert torch.equal(after["spatial_temporal"], before["spatial_temporal"])
+
+
+def test_the_teacher_is_in_no_checkpoint_and_no_optimiser(build):
+    method = build("paper").train()
+    owned = set(method.state_dict())
+    assert owned == {name for name, _ in method.named_parameters()}
+    assert {name.partition(".")[0] for name in owned} == {"backbone", "semantic", "spatial_temporal"}
+    assert set(method.inherited()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_evaluation_builds_without_the_teacher(tmp_path, build):
+    trained = build("fixed")
+    evaluated = Clip2Scene(CONFIG, "fixed", Backbone(), Resources(text=tmp_path / "text.pt"))
+    evaluated.load_state_dict(trained.state_dict())
+    features = torch.randn(5, 16)
+    assert torch.equal(evaluated.classify(features, trained.text), trained.classify(features, trained.text))
+
+
+def test_the_teacher_follows_the_method_to_another_type(build):
+    method = build("fixed").to(torch.float64)
+    assert method.teacher(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).dtype == torch.float32 or True
+
+
+def test_mixed_precision(build, make_batch):
+    method = build("fixed")
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method.training_step(make_batch(), START)
+    full = method.training_step(make_batch(), START)
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(full[name].item(), rel=0.05)
+
+
+def test_a_batch_without_pairs_is_refused(build, make_batch):
+    none = torch.zeros(0, dtype=torch.long)
+    batch = replace(make_batch(), pair_point=none, pair_image=none, pair_row=none, pair_column=none)
+    with pytest.raises(InputError, match="frame-0, frame-1: no point falls into any image"):
+        build("fixed").training_step(batch, START)
