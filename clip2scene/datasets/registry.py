@@ -26,3 +26,8 @@ def get_dataset(name: str) -> Dataset:
         hint = f"did you mean {near[0]}?" if near else f"registered are {', '.join(names)}"
         raise InputError(f"data set {name!r}: not registered in the entry point group {GROUP}; {hint}")
     return entry_points(group=GROUP)[name].load()()
+
+
+def dataset_module(name: str) -> str:
+    """The module of the data set registered as `name`, which is not imported."""
+    return entry_points(group=GROUP)[name].module

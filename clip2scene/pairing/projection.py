@@ -43,9 +43,9 @@ class Pairs:
 
 def pair(frame: Frame) -> Pairs:
     """Every point of a frame, earlier sweeps included, with the pixel it falls on in each image."""
-    parts = []
+    points, parts = frame.points.astype(np.float64), []
     for number, camera in enumerate(frame.cameras):
-        point, row, column = project(frame.points, camera)
+        point, row, column = project(points, camera)
         parts.append(Pairs(point, np.full(len(point), number), row, column))
     return Pairs.join(parts)
 
@@ -65,9 +65,9 @@ def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray,
     """
     height, width = camera.size
     matrix = camera.intrinsics @ camera.lidar_to_camera[:3]  # [3, 4]
-    depth = points @ camera.lidar_to_camera[2, :3] + camera.lidar_to_camera[2, 3]  # [N]
-    seen = np.flatnonzero(depth > MINIMUM_DEPTH)
-    scaled = points[seen] @ matrix[:, :3].T + matrix[:, 3]  # [seen, 3]
-    column, row = scaled[:, 0] / scaled[:, 2], scaled[:, 1] / scaled[:, 2]
-    within = (column > 0) & (column < width - 1) & (row > 0) & (row < height - 1)
-    return seen[within], np.rint(row[within]).astype(np.int64), np.rint(column[within]).astype(np.int64)
+    x, y, depth = matrix[:, :3] @ points.T + matrix[:, 3:]  # [N] each; x and y are scaled by the depth
+    seen = depth > MINIMUM_DEPTH
+    seen &= (x > 0) & (x < (width - 1) * depth) & (y > 0) & (y < (height - 1) * depth)
+    point = np.flatnonzero(seen)
+    row, column = (np.rint(scaled[point] / depth[point]).astype(np.int64) for scaled in (y, x))
+    return point, row, column

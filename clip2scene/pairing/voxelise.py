@@ -31,9 +31,9 @@ def unique(coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         representative [V], the first row with each value, and inverse [N], row -> value; so
         ``coordinates[representative][inverse] == coordinates``.
     """
-    low = coordinates.min(0)
-    extent = coordinates.max(0) - low + 1  # [D]
-    key = np.ravel_multi_index(tuple((coordinates - low).T), tuple(extent))
+    columns = coordinates.T.copy()  # [D, N], contiguous: reductions and packing go along rows
+    columns -= columns.min(1, keepdims=True)
+    key = np.ravel_multi_index(tuple(columns), tuple(columns.max(1) + 1))
     inverse, values = pd.factorize(key)
     representative = np.empty(len(values), np.int64)
     representative[inverse[::-1]] = np.arange(len(key))[
