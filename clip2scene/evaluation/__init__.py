@@ -1,0 +1,1 @@
+"""Evaluation: one metric, and the protocols that end in it."""

@@ -1,0 +1,206 @@
+"""The training loop: every pre-training method and every protocol goes through it.
+
+A run is a function of its seed. The order of an epoch, its augmentations and whatever a step draws come from
+streams named by epoch or step, never from what happened before, so that a run killed at any moment continues
+from its last epoch and ends with the same weights, bit for bit (on one device, at one number of threads),
+however many loader workers it has.
+"""
+
+import math
+import os
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from clip2scene.config import Config, Optimiser
+from clip2scene.errors import InputError
+from clip2scene.method.base import Progress
+from clip2scene.models.weights import read_checkpoint, write_checkpoint
+from clip2scene.pairing.batch import Batch
+from clip2scene.pairing.collate import collate
+from clip2scene.seeding import generator, seed_everything
+from clip2scene.training.meter import Meter
+from clip2scene.training.record import RunRecord
+
+
+class Samples(Protocol):
+    """A map-style data set whose augmentations depend on nothing but its seed, `epoch` and the index."""
+
+    epoch: int
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Batch: ...
+
+
+def launch(config: Config, run: RunRecord) -> Fabric:
+    """Start a run on the configured device and precision; under torchrun, one process a device, by DDP.
+
+    Raises:
+        InputError: a GPU is asked for and there is none.
+    """
+    torch.set_num_threads(config.threads)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda, but torch finds no GPU; expected auto or cpu")
+    local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    fabric = Fabric(
+        accelerator="cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu",
+        devices=local,
+        num_nodes=world // local,
+        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
+        precision=config.precision,
+    )
+    fabric.launch()
+    if fabric.is_global_zero:
+        run.begin(config, str(fabric.device))
+    fabric.barrier()
+    return fabric
+
+
+def fit(
+    fabric: Fabric,
+    module: nn.Module,
+    samples: Samples,
+    optimiser: Optimizer,
+    run: RunRecord,
+    epochs: int,
+    batch_size: int,
+    workers: int = 0,
+    save_every: int = 1,
+) -> dict[str, float]:
+    """Train `module` and return what it cost; a run that was killed continues after the last epoch it saved.
+
+    Args:
+        fabric: Device and precision.
+        module: Has ``training_step(batch, progress) -> {name: scalar loss}``, as
+            `clip2scene.method.base.Method`; the losses are added up. It is moved to the device and trained
+            in place.
+        samples: What to train on.
+        optimiser: Its learning rates are the initial ones of a cosine schedule that falls to 0 over all
+            steps. (SLidR and CLIP2Scene step the same curve once an epoch, which is coarse where epochs are
+            few.)
+        run: Record of the run; its seed is the run's.
+        epochs: Passes over `samples`.
+        batch_size: Samples a step, over all processes.
+        workers: Loader processes.
+        save_every: Epochs from one saved state to the next.
+
+    Raises:
+        InputError: a loss is not finite; the step and the losses are named.
+    """
+    model, _ = fabric.setup(_Step(module), optimiser)
+    first = _resume(fabric, module, optimiser, run)
+    steps = len(_batches(len(samples), batch_size, run.seed, 0, fabric))
+    meter = Meter(fabric, run, epochs * steps, first * steps)
+    for epoch in range(first, epochs):
+        seed_everything(run.seed, "training", epoch, fabric.global_rank)
+        module.train()
+        samples.epoch = epoch
+        batches = _batches(len(samples), batch_size, run.seed, epoch, fabric)
+        loader = DataLoader(samples, batch_sampler=batches, collate_fn=collate, num_workers=workers)
+        for step, batch in enumerate(loader, start=epoch * steps):
+            rate = _schedule(optimiser, step / (epochs * steps))
+            progress = Progress(epoch, epochs, step, run.seed)
+            losses = model(SimpleNamespace(batch=batch.to(fabric.device), progress=progress))
+            loss = sum(losses.values())
+            values = _finite({"loss": loss, **losses}, run, progress)
+            optimiser.zero_grad()
+            fabric.backward(loss)
+            optimiser.step()
+            meter.update(step, epoch, len(batch.ids), values, rate)
+        if (epoch + 1) % save_every == 0 or epoch + 1 == epochs:
+            _save(fabric, module, optimiser, run, epoch + 1)
+    return meter.close()
+
+
+def sgd(groups: list[dict[str, Any]], settings: Optimiser) -> torch.optim.SGD:
+    """SGD as configured; a group of parameters may have a learning rate of its own."""
+    return torch.optim.SGD(
+        groups, settings.learning_rate, settings.momentum, settings.dampening, settings.weight_decay
+    )
+
+
+class _Step(nn.Module):
+    """A training step as the forward pass that mixed precision and DDP act on.
+
+    The arguments come in a namespace: Fabric rounds every float tensor that it finds in the arguments to
+    bfloat16, and the points of a batch are coordinates in metres.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, arguments: SimpleNamespace) -> dict[str, Tensor]:
+        return self.module.training_step(arguments.batch, arguments.progress)
+
+
+def _batches(samples: int, batch_size: int, seed: int, epoch: int, fabric: Fabric) -> list[list[int]]:
+    """An epoch's batches for this process: all processes together take the same batches as one would.
+
+    The last batch may be short; it is filled up only so far that every process has as many samples.
+    """
+    world = fabric.world_size
+    if batch_size % world:
+        raise InputError(
+            f"batch_size: {batch_size}, on {world} processes; expected a multiple of their number"
+        )
+    order = generator(seed, "order", epoch).permutation(samples)
+    order = np.resize(order, math.ceil(samples / world) * world)
+    return [
+        order[start : start + batch_size][fabric.global_rank :: world].tolist()
+        for start in range(0, len(order), batch_size)
+    ]
+
+
+def _schedule(optimiser: Optimizer, done: float) -> float:
+    """Set every group's learning rate for the share `done` of all steps; returns that of the first group."""
+    for group in optimiser.param_groups:
+        initial = group.setdefault("initial_lr", group["lr"])
+        group["lr"] = initial * (1 + math.cos(math.pi * done)) / 2
+    return optimiser.param_groups[0]["lr"]
+
+
+def _finite(losses: dict[str, Tensor], run: RunRecord, progress: Progress) -> dict[str, float]:
+    """The losses as numbers.
+
+    Raises:
+        InputError: one is not finite.
+    """
+    values = {name: loss.item() for name, loss in losses.items()}
+    if not all(map(math.isfinite, values.values())):
+        listed = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
+        raise InputError(
+            f"{run.folder}: the loss is not finite at step {progress.step} (epoch {progress.epoch}): "
+            f"{listed}; a lower learning rate may help"
+        )
+    return values
+
+
+def _save(fabric: Fabric, module: nn.Module, optimiser: Optimizer, run: RunRecord, epochs: int) -> None:
+    """Save where the run stands after `epochs` epochs; random streams have no state to save."""
+    if fabric.is_global_zero:
+        state = {
+            "epochs": epochs,
+            "module": module.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "log_size": run.log_size(),
+        }
+        write_checkpoint(run.resume, state)
+    fabric.barrier()
+
+
+def _resume(fabric: Fabric, module: nn.Module, optimiser: Optimizer, run: RunRecord) -> int:
+    """Continue where the run was saved, if it was; returns the number of epochs done."""
+    state = read_checkpoint(run.resume) if run.resume.exists() else {"epochs": 0, "log_size": 0}
+    if state["epochs"]:
+        module.load_state_dict(state["module"])
+        optimiser.load_state_dict(state["optimiser"])
+    if fabric.is_global_zero:
+        run.rewind_log(state["log_size"])
+    return state["epochs"]
