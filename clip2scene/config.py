@@ -114,8 +114,8 @@ class EncoderTraining(Section):
 class ImageEncoder(Section):
     """The self-supervised image encoder that PPKT and SLidR distil."""
 
-    architecture: str = "resnet10t"
-    """timm architecture, e.g. resnet50."""
+    architecture: str = "embedded"
+    """timm ResNet, e.g. resnet50; ``embedded`` is a resnet10t with a quarter of its channels."""
     pretrained: str = "train"
     """``train`` (train it here without labels), a timm tag, or a local file such as MoCo v2's."""
     training: EncoderTraining = EncoderTraining()

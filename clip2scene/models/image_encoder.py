@@ -1,0 +1,130 @@
+"""Self-supervised image encoders, frozen, and the decoder by which PPKT and SLidR read them per pixel.
+
+An encoder checkpoint is a dictionary of ``architecture`` and ``state_dict``, whatever the weights are from.
+"""
+
+from pathlib import Path
+from typing import Self
+
+import timm
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clip2scene.errors import InputError
+from clip2scene.models.clip import nearest
+from clip2scene.models.weights import load_weights, read_checkpoint
+
+EMBEDDED = {"channels": (16, 32, 64, 128), "stem_width": 16}
+"""What makes timm's resnet10t the ``embedded`` encoder: a quarter of its channels."""
+
+
+def build_encoder(architecture: str) -> nn.Module:
+    """A timm ResNet without its classifier.
+
+    Args:
+        architecture: timm's name of a ResNet, or ``embedded``.
+
+    Returns:
+        A module that maps normalised images [L, 3, H, W] to features [L, C, H / 32, W / 32], rounded up.
+
+    Raises:
+        InputError: timm has no such model (the nearest is named), or it is no ResNet.
+    """
+    if architecture == "embedded":
+        return timm.create_model("resnet10t", num_classes=0, global_pool="", **EMBEDDED)
+    if architecture not in timm.list_models():
+        raise InputError(
+            f"image_encoder.architecture: unknown{nearest(architecture, ['embedded', *timm.list_models()])}, "
+            f"found {architecture!r}"
+        )
+    if "layer4" not in (encoder := timm.create_model(architecture, num_classes=0, global_pool=""))._modules:
+        raise InputError(f"image_encoder.architecture: expected a ResNet, found {architecture!r}")
+    return encoder
+
+
+def dilate(encoder: nn.Module, stride: int) -> None:
+    """Lower a ResNet's stride from 32 to 4, 8 or 16: the strides of its last stages become dilation.
+
+    As torchvision's ``replace_stride_with_dilation``, by which SLidR gets its stride of 4 (valeoai/SLidR
+    @ 14729d0, model/image_model.py ``DilationFeatureExtractor``): weights are the same, features are denser.
+    """
+    stages = (encoder.layer2, encoder.layer3, encoder.layer4)
+    dilation = 1
+    for stage in {32: (), 16: stages[2:], 8: stages[1:], 4: stages}[stride]:
+        for name, module in list(stage.named_modules()):
+            if isinstance(module, nn.AvgPool2d):  # of the shortcut in ResNet-D
+                stage.set_submodule(name, nn.Identity())
+            elif isinstance(module, nn.Conv2d):
+                if module.kernel_size == (3, 3):
+                    rate = dilation if module.stride == (2, 2) else 2 * dilation
+                    module.dilation = module.padding = (rate, rate)
+                module.stride = (1, 1)
+        dilation *= 2
+
+
+class FrozenEncoder(nn.Module):
+    """An encoder that is never trained; normalises its images as ImageNet's.
+
+    SLidR freezes the parameters but lets batch norm follow its images; here its statistics are frozen too.
+
+    Attributes:
+        out_channels: C.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.out_channels: int = encoder.num_features
+        self.register_buffer("mean", torch.tensor(IMAGENET_DEFAULT_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_DEFAULT_STD).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Features [L, C, h, w] of images [L, 3, H, W] uint8, RGB."""
+        return self.encoder((images.float() / 255 - self.mean) / self.std)
+
+
+class PixelFeatures(nn.Module):
+    """A frozen encoder and a trained decoder: a 1 x 1 convolution, bilinear up-sampling, L2 normalisation.
+
+    On an encoder of stride 4 this is SLidR's image network, on one of stride 32 it is PPKT's (valeoai/SLidR
+    @ 14729d0, model/image_model.py ``DilationFeatureExtractor``, ``PPKTFeatureExtractor``).
+    """
+
+    def __init__(self, encoder: FrozenEncoder, channels: int = 64) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = nn.Conv2d(encoder.out_channels, channels, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features [L, channels, H, W], L2-normalised, of images [L, 3, H, W] uint8."""
+        features = self.decoder(self.encoder(images))
+        features = F.interpolate(features, images.shape[-2:], mode="bilinear", align_corners=True)
+        return F.normalize(features, dim=1)
+
+
+def load_image_encoder(path: Path, stride: int = 32) -> FrozenEncoder:
+    """The frozen encoder of a checkpoint.
+
+    Args:
+        path: Encoder checkpoint.
+        stride: 32 as the network is (PPKT), or 16, 8, 4 by dilation (SLidR: 4).
+
+    Raises:
+        InputError: the file is missing or is no encoder checkpoint.
+    """
+    checkpoint = read_checkpoint(path)
+    if not {"architecture", "state_dict"} <= checkpoint.keys():
+        raise InputError(f"{path}: expected an encoder checkpoint (architecture, state_dict)")
+    encoder = build_encoder(checkpoint["architecture"])
+    load_weights(encoder, checkpoint["state_dict"], path)
+    dilate(encoder, stride)
+    return FrozenEncoder(encoder)

@@ -1,0 +1,193 @@
+"""The self-supervised image encoder: one checkpoint, whether trained here, timm's, or a local file's."""
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from clip2scene.config import ImageEncoder
+from clip2scene.errors import InputError
+from clip2scene.models.clip import nearest
+from clip2scene.models.image_encoder import build_encoder, dilate
+from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_of, write_checkpoint
+from clip2scene.seeding import generator, seed_everything
+
+VIEW = (96, 176)  # height and width of a view, pixels
+SPOTS = 32  # matched spots an image
+PREFIXES = ("encoder_q.", "encoder.", "backbone.")
+"""Prefixes of the trained encoder in the checkpoints of MoCo, PixPro and others, after DDP's ``module.``."""
+
+
+def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: int) -> dict[str, float]:
+    """Write the encoder checkpoint that `config` asks for.
+
+    Args:
+        config: `config.pretrained` is ``train``, a timm tag, or a local file.
+        images: Images to train on; needed for ``train`` only.
+        out: Checkpoint to write.
+        seed: For ``train``.
+
+    Returns:
+        Metrics of training; empty where nothing was trained.
+
+    Raises:
+        InputError: unknown architecture or tag (the nearest is named), a file that is missing or matches too
+            few tensors, or no images to train on.
+    """
+    if config.pretrained == "train":
+        return train_encoder(images, out, config, seed)
+    encoder = build_encoder(config.architecture)
+    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{config.architecture}.*")]
+    if config.pretrained in tags:
+        encoder = timm.create_model(
+            f"{config.architecture}.{config.pretrained}", pretrained=True, num_classes=0
+        )
+    elif Path(config.pretrained).is_file():
+        weights = encoder_weights(state_dict_of(read_checkpoint(Path(config.pretrained))))
+        load_weights(encoder, weights, config.pretrained)
+    else:
+        raise InputError(
+            f"image_encoder.pretrained: found {config.pretrained!r}, expected train, a file that exists, or "
+            f"a tag that timm has for {config.architecture}{nearest(config.pretrained, ['train', *tags])}"
+        )
+    write_checkpoint(out, {"architecture": config.architecture, "state_dict": encoder.state_dict()})
+    return {}
+
+
+def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors of a checkpoint: those under the first of `PREFIXES` that it has, or all."""
+    for prefix in PREFIXES:
+        if any(name.startswith(prefix) for name in weights):
+            return {
+                name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)
+            }
+    return weights
+
+
+def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int) -> dict[str, float]:
+    """Train an encoder without labels: VICReg between what two views of an image show at the same spot.
+
+    This is the location-based half of VICRegL (Bardes et al., "VICRegL: Self-Supervised Learning of Local
+    Visual Features", NeurIPS 2022). Distillation reads features per pixel, so they are trained per spot; and
+    VICReg needs no negatives, most of which would be false on streets.
+
+    Args:
+        images: Image files, of any size.
+        out: Checkpoint to write.
+        config: Architecture and `config.training`.
+        seed: The same seed gives the same bytes at a fixed number of threads.
+
+    Returns:
+        ``loss``, ``invariance``, ``variance`` and ``covariance``, means over the last tenth of the steps.
+
+    Raises:
+        InputError: there are no images, or one is missing.
+    """
+    if not images:
+        raise InputError("image_encoder.pretrained: train needs images, found none")
+    steps, rate = config.training.steps, config.training.learning_rate
+    seed_everything(seed, "encoder")
+    encoder = build_encoder(config.architecture).train()
+    dilate(encoder, 8)  # small images would leave few cells at stride 32
+    projector = nn.Sequential(
+        nn.Linear(encoder.num_features, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 256)
+    )
+    parameters = [*encoder.parameters(), *projector.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rate, steps, pct_start=0.1, cycle_momentum=False
+    )
+    random = generator(seed, "encoder", "views")
+    history = []
+    for _ in (progress := tqdm(range(steps), "image encoder", unit="step", mininterval=1.0)):
+        chosen = random.choice(len(images), config.training.batch_size)
+        views, spots = zip(*(two_views(read_image(images[index]), random) for index in chosen), strict=True)
+        spots = torch.stack(spots, dim=1)  # [2, B, S, 2]
+        maps = encoder(torch.stack(views, dim=1).flatten(0, 1))
+        features = F.grid_sample(maps, spots.flatten(0, 1)[:, None], align_corners=False)  # [2 B, C, 1, S]
+        projected = projector(features[:, :, 0].transpose(1, 2).flatten(0, 1))
+        terms = vicreg(*projected.chunk(2))
+        optimiser.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        optimiser.step()
+        schedule.step()
+        history.append([term.item() for term in terms.values()])
+        progress.set_postfix(loss=f"{history[-1][0]:.2f}", refresh=False)
+    write_checkpoint(out, {"architecture": config.architecture, "state_dict": encoder.state_dict()})
+    return dict(zip(terms, np.mean(history[-max(1, steps // 10) :], axis=0).tolist(), strict=True))
+
+
+def read_image(path: Path) -> Tensor:
+    """An image file as [3, H, W] uint8."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such image, expected by the image encoder's training")
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0)
+
+
+def two_views(image: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Two crops of an image, flipped and coloured at random, and spots that both show.
+
+    Args:
+        image: [3, H, W] uint8.
+        random: Stream to draw from.
+
+    Returns:
+        Views [2, 3, h, w] float32, normalised as ImageNet's; and spots [2, S, 2] float32, x and y in each
+        view, -1..1 as `torch.nn.functional.grid_sample` counts.
+    """
+    scale = random.uniform(
+        0.5, 1.0, (2, 1, 2)
+    )  # [view, 1, axis]: share of the image's side; both hold its centre
+    centre = random.uniform(scale - 1, 1 - scale)
+    flip = np.stack([random.choice([-1, 1], (2, 1)), np.ones((2, 1))], axis=2)
+    spots = random.uniform(
+        (centre - scale).max(axis=0), (centre + scale).min(axis=0), (SPOTS, 2)
+    )  # in the image
+    affine = np.concatenate(
+        [scale[:, 0, :, None] * np.eye(2) * flip.swapaxes(1, 2), centre.swapaxes(1, 2)], axis=2
+    )
+    grid = F.affine_grid(torch.from_numpy(affine.astype(np.float32)), [2, 3, *VIEW], align_corners=False)
+    views = F.grid_sample((image.float() / 255).expand(2, -1, -1, -1), grid, align_corners=False)
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    )
+    views = (recolour(views, random) - mean) / std
+    return views, torch.from_numpy(((spots - centre) / (scale * flip)).astype(np.float32))
+
+
+def recolour(views: Tensor, random: np.random.Generator) -> Tensor:
+    """Views [V, 3, h, w] of values 0..1 with brightness, contrast and saturation drawn for each."""
+    brightness, contrast, saturation = torch.from_numpy(
+        random.uniform(0.6, 1.4, (3, len(views), 1, 1, 1)).astype(np.float32)
+    )
+    grey = views.mean(dim=1, keepdim=True)
+    views = torch.lerp(grey, views, saturation) * brightness
+    return torch.lerp(views.mean(dim=(1, 2, 3), keepdim=True), views, contrast).clamp(0, 1)
+
+
+def vicreg(first: Tensor, second: Tensor) -> dict[str, Tensor]:
+    """VICReg (Bardes et al., ICLR 2022, equations 1 to 6), with its weights of 25, 25 and 1.
+
+    Args:
+        first: [N, D] embeddings.
+        second: [N, D] embeddings of the same spots in another view.
+
+    Returns:
+        ``loss`` and its terms, unweighted.
+    """
+    invariance = F.mse_loss(first, second)
+    variance, covariance = torch.zeros(()), torch.zeros(())
+    for view in (first - first.mean(dim=0), second - second.mean(dim=0)):
+        deviation = torch.sqrt(view.var(dim=0) + 1e-4)
+        variance = variance + F.relu(1 - deviation).mean()
+        matrix = view.T @ view / (len(view) - 1)
+        covariance = covariance + (matrix.square().sum() - matrix.diagonal().square().sum()) / view.shape[1]
+    loss = 25 * invariance + 25 * variance + covariance
+    return {"loss": loss, "invariance": invariance, "variance": variance, "covariance": covariance}
