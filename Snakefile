@@ -1,13 +1,15 @@
 # From raw data sets to results/table_main.csv: the whole experiment on one screen.
 # Which cells are filled: config/experiments.tsv. With which settings: config/config.yaml, or --configfile.
 from clip2scene import layout
+from clip2scene.config import parse_config
+from clip2scene.provenance import code_hash
 from clip2scene.workflow import Workflow
 
 
 configfile: "config/config.yaml"
 
 
-experiment = Workflow(config)
+experiment = Workflow(parse_config(config, "configuration"))
 settings = experiment.config
 RESULTS = str(settings.results)
 CLI = f"clip2scene --config {experiment.file}"

@@ -66,7 +66,7 @@ class Run:
         key: 12 hexadecimal digits: hash of the fields below and of the settings that bear on the result.
         method, recipe, backbone, pretrain, target, percent, rule: As in the experiment; empty if unused.
         seed: Seed of this stage.
-        parent: Key of the run whose checkpoint this one starts from, or "".
+        parent: Keys of the runs whose results this one starts from, separated by spaces; or "".
     """
 
     kind: Kind
@@ -82,13 +82,28 @@ class Run:
     parent: str = ""
 
     @property
+    def title(self) -> str:
+        """The run in words, for people."""
+        share = f"{self.percent:g} % {self.rule}".strip() if self.percent else ""
+        words = (
+            self.method,
+            self.recipe,
+            self.backbone,
+            self.target or self.pretrain,
+            share,
+            f"seed {self.seed}",
+        )
+        return ", ".join(word for word in words if word)
+
+    @property
     def needs(self) -> frozenset[str]:
         """What the run's method needs; see `clip2scene.method.spec.MethodSpec`."""
         return method_spec(self.method).needs if self.kind == "pretrain" else frozenset()
 
-    def parameters(self) -> dict[str, Any]:
-        """The fields as a flat dict, empty ones left out."""
-        return {name: value for name, value in asdict(self).items() if value != ""}
+    def parameters(self, config: Config) -> dict[str, Any]:
+        """All that identifies the run, flat: its fields (empty ones left out) and its settings, dotted."""
+        fields = {name: value for name, value in asdict(self).items() if value != ""}
+        return fields | _flat(settings(config, self))
 
 
 def load_experiments(config: Config) -> list[Experiment]:
@@ -125,7 +140,9 @@ def _parse(row: dict[str, str], where: str) -> Experiment:
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
-        item = error.errors()[0]
+        item = max(
+            error.errors(), key=lambda item: item["type"] == "extra_forbidden"
+        )  # a typo explains the rest
         column = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             raise unknown(f"{where}: column", column, Experiment.model_fields) from None
@@ -140,15 +157,13 @@ def _known(value: str, valid: Iterable[str], where: str) -> None:
 def teacher_run(config: Config) -> Run:
     """The run that trains (or fetches) the CLIP teacher."""
     source = config.teacher.dataset if config.teacher.pretrained == "train" else ""
-    run = Run("teacher", pretrain=source, seed=config.seed)
-    return _keyed(run, config, config.teacher.model_dump(), _data(config, source) if source else None)
+    return _keyed(Run("teacher", pretrain=source, seed=config.seed), config)
 
 
 def encoder_run(config: Config, dataset: str) -> Run:
     """The run that trains (or fetches) the self-supervised image encoder on the images of `dataset`."""
     source = dataset if config.image_encoder.pretrained == "train" else ""
-    run = Run("encoder", pretrain=source, seed=config.seed)
-    return _keyed(run, config, config.image_encoder.model_dump(), _data(config, source) if source else None)
+    return _keyed(Run("encoder", pretrain=source, seed=config.seed), config)
 
 
 def runs_of(config: Config, experiment: Experiment) -> list[Run]:
@@ -167,43 +182,56 @@ def _chain(config: Config, e: Experiment) -> list[Run]:
     if e.method == TEACHER:
         teacher = teacher_run(config)
         run = Run("projection", method=e.method, target=e.target, parent=teacher.key)
-        return [teacher, _keyed(run, config, _data(config, e.target))]
-    chain, parents = [], [Run("pretrain")]  # a parent without a key: nothing was pre-trained
-    if e.pretrain:
-        parents = [pretraining(config, e, seed) for seed in e.pretrain_seeds]
-        needs = parents[0].needs
-        chain += [teacher_run(config)] * bool(needs & {"teacher", "text"})
-        chain += [encoder_run(config, e.pretrain)] * ("encoder" in needs)
-        chain += parents
-    shared = {"backbone": config.backbones[e.backbone].model_dump(), "data": _data(config, e.target)}
+        return [teacher, _keyed(run, config)]
+    chain = [run for seed in e.pretrain_seeds for run in _pretraining(config, e, seed)]
+    parents = [run for run in chain if run.kind == "pretrain"] or [
+        Run("pretrain")
+    ]  # no key: nothing inherited
     for parent in parents:
         run = Run(
             e.protocol, method=e.method, recipe=e.recipe, backbone=e.backbone, pretrain=e.pretrain,
-            target=e.target, percent=e.percent, rule=e.rule, parent=parent.key,
+            target=e.target, percent=e.percent, rule=e.rule, seed=parent.seed, parent=parent.key,
         )  # fmt: skip
-        if e.protocol == "annotation_free":
-            chain.append(_keyed(replace(run, seed=parent.seed), config, shared))
-        else:
-            settings = config.finetune.model_dump()
-            chain += [_keyed(replace(run, seed=seed), config, shared, settings) for seed in e.seeds]
+        seeds = e.seeds or (parent.seed,)  # annotation-free evaluation draws nothing at random
+        chain += [_keyed(replace(run, seed=seed), config) for seed in seeds]
     return chain
 
 
-def pretraining(config: Config, e: Experiment, seed: int) -> Run:
-    """The pre-training run behind an experiment at one seed."""
+def _pretraining(config: Config, e: Experiment, seed: int) -> list[Run]:
+    """The pre-training run behind an experiment at one seed, after the teacher and encoder it learns from."""
     run = Run(
         "pretrain", method=e.method, recipe=e.recipe, backbone=e.backbone, pretrain=e.pretrain, seed=seed
     )
-    identity = [
-        config.backbones[e.backbone].model_dump(),
-        _data(config, e.pretrain),
-        config.pretrain.of(e.method).model_dump(),
-    ]
-    if run.needs & {"teacher", "text"}:
-        identity.append(teacher_run(config).key)
-    if "encoder" in run.needs:
-        identity.append(encoder_run(config, e.pretrain).key)
-    return _keyed(run, config, *identity)
+    learns_from = [teacher_run(config)] if run.needs & {"teacher", "text"} else []
+    learns_from += [encoder_run(config, e.pretrain)] if "encoder" in run.needs else []
+    run = replace(run, parent=" ".join(source.key for source in learns_from))
+    return [*learns_from, _keyed(run, config)]
+
+
+def settings(config: Config, run: Run) -> dict[str, Any]:
+    """The part of the configuration that bears on what a run computes; not where it runs, nor how fast."""
+    values: dict[str, Any] = {
+        "precision": config.precision,
+        "threads": config.threads,
+        "backend": config.backend,
+    }
+    match run.kind:
+        case "teacher":
+            values["teacher"] = config.teacher.model_dump()
+        case "encoder":
+            values["image_encoder"] = config.image_encoder.model_dump()
+        case "pretrain":
+            values["pretraining"] = config.pretrain.of(run.method).model_dump(exclude={"by_method"})
+        case "finetune" | "linear_probe":
+            values["finetuning"] = config.finetune.model_dump()
+    if run.backbone:
+        values["network"] = config.backbones[run.backbone].model_dump()
+    for role, name in (("pretraining_data", run.pretrain), ("data", run.target)):
+        if name:
+            values[role] = config.datasets[name].model_dump(exclude={"root"})
+    if any(config.datasets[name].synthetic for name in {run.pretrain, run.target} - {""}):
+        values["data_seed"] = config.seed
+    return values
 
 
 def digest(*values: Any) -> str:
@@ -212,13 +240,13 @@ def digest(*values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _keyed(run: Run, config: Config, *identity: Any) -> Run:
-    """The run with its key: what it computes and with which settings, not where or how fast."""
-    numerics = (config.precision, config.threads)
-    return replace(run, key=digest(asdict(replace(run, key="")), numerics, identity))
+def _keyed(run: Run, config: Config) -> Run:
+    return replace(run, key=digest(asdict(replace(run, key="")), settings(config, run)))
 
 
-def _data(config: Config, dataset: str) -> dict[str, Any]:
-    """What identifies a data set: its section but for the folder it lies in, and the seed that made it."""
-    section = config.datasets[dataset].model_dump(exclude={"root"})
-    return {**section, "seed": config.seed if config.datasets[dataset].synthetic else None}
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, keys dotted."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

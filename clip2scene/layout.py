@@ -35,12 +35,12 @@ def subset(config: Config, dataset: str, rule: str, percent: float) -> Path:
 
 def superpixels(config: Config, dataset: str) -> Path:
     """Superpixels of the pre-training images; other settings of SLIC have another file."""
-    return prepared(config, dataset) / f"superpixels-{digest(config.pretrain.superpixels.model_dump())}.npz"
+    return prepared(config, dataset) / f"superpixels-{digest(config.pretrain.superpixels.model_dump())}.arrow"
 
 
 def text(config: Config, dataset: str) -> Path:
     """The teacher's text embeddings of the data set's prompts."""
-    return run_folder(config, teacher_run(config)) / f"text-{config.datasets[dataset].format}.pt"
+    return run_folder(config, teacher_run(config)) / f"text-{dataset}.pt"
 
 
 def teacher(config: Config) -> Path:

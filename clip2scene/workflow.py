@@ -6,12 +6,11 @@ Parsed at every job, so it imports neither torch nor mlflow.
 from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from clip2scene import layout
-from clip2scene.config import parse_config
+from clip2scene.config import Config
 from clip2scene.datasets.registry import dataset_module
 from clip2scene.experiments import Run, all_runs, digest
 from clip2scene.files import atomic
@@ -19,35 +18,44 @@ from clip2scene.method.spec import method_spec
 from clip2scene.provenance import code_hash
 
 _STAGES = {
+    "teacher": "clip2scene.training.teacher",
+    "encoder": "clip2scene.training.encoder",
+    "pretrain": "clip2scene.training.pretrain",
     "annotation_free": "clip2scene.evaluation.annotation_free",
     "projection": "clip2scene.evaluation.projection",
     "finetune": "clip2scene.training.finetune",
     "linear_probe": "clip2scene.training.finetune",
 }
+_UPSTREAM = ("teacher", "encoder", "pretrain")
 
 
 class Workflow:
     """The experiment as Snakemake sees it.
 
-    Args:
-        values: Snakemake's merged configuration, unchecked.
+    Attributes:
+        config: The configuration.
+        runs: Every run that the table of experiments asks for, by key, a run after those it starts from.
 
     Raises:
-        InputError: a key or a row of the table of experiments is wrong.
+        InputError: a row of the table of experiments is wrong.
     """
 
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.config = parse_config(values, "configuration")
-        self.runs = all_runs(self.config)
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.runs = all_runs(config)
+
+    @cached_property
+    def name(self) -> str:
+        """Hash of the whole configuration."""
+        return digest(self.config.model_dump(mode="json"))
 
     @cached_property
     def file(self) -> Path:
         """The merged configuration as a file, named by its hash: what every job of this table reads."""
-        values = self.config.model_dump(mode="json")
-        path = self.config.results / "config" / f"{digest(values)}.yaml"
+        path = self.config.results / "config" / f"{self.name}.yaml"
         if not path.exists():
             with atomic(path) as temporary:
-                temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+                temporary.write_text(yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False))
         return path
 
     @cached_property
@@ -73,7 +81,7 @@ class Workflow:
         """Evaluation and fine-tuning jobs by name: the runs that share a process."""
         groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
         for run in self.runs.values():
-            if run.kind in _STAGES:
+            if run.kind not in _UPSTREAM:
                 own = () if self.config.share_process else (run.key,)
                 groups[run.kind, run.method, run.recipe, run.backbone, run.target, *own].append(run)
         return {self._name(runs): runs for runs in groups.values()}
@@ -95,44 +103,43 @@ class Workflow:
     @cached_property
     def upstream(self) -> list[Run]:
         """Runs that others start from: teacher, encoders, pre-training."""
-        return [run for run in self.runs.values() if run.kind not in _STAGES]
+        return [run for run in self.runs.values() if run.kind in _UPSTREAM]
 
-    def teacher_inputs(self) -> list[Path]:
-        """Crops and captions, where the teacher is trained here."""
-        teacher = self.config.teacher
-        return [layout.captions(self.config, teacher.dataset)] if teacher.pretrained == "train" else []
-
-    def encoder_inputs(self, key: str) -> list[Path]:
-        """The index that lists the images, where the encoder is trained here."""
-        dataset = self.runs[key].pretrain
-        return [layout.index(self.config, dataset)] if dataset else []
-
-    def pretrain_inputs(self, key: str) -> list[Path]:
-        """What a pre-training run reads."""
+    def inputs(self, key: str) -> list[Path]:
+        """The files that a run reads."""
         run, config = self.runs[key], self.config
-        files = {
-            "superpixels": lambda: layout.superpixels(config, run.pretrain),
-            "teacher": lambda: layout.teacher(config),
-            "text": lambda: layout.text(config, run.pretrain),
-            "encoder": lambda: layout.encoder(config, run.pretrain),
-        }
-        return [
-            layout.index(config, run.pretrain),
-            *(files[need]() for need in sorted(run.needs & files.keys())),
-        ]
+        match run.kind:
+            case "teacher":
+                return [layout.captions(config, run.pretrain)] if run.pretrain else []
+            case "encoder":
+                return [layout.index(config, run.pretrain)] if run.pretrain else []
+            case "pretrain":
+                resources = self.resources(run)
+                return [layout.index(config, run.pretrain), *(resources[name] for name in sorted(resources))]
+            case "annotation_free" | "projection":
+                labels = layout.text(config, run.target)
+            case "finetune" | "linear_probe":
+                labels = layout.subset(config, run.target, run.rule, run.percent)
+        network = [layout.checkpoint(config, run.parent)] if run.parent else []
+        return [layout.index(config, run.target), labels, *network]
 
-    def downstream_inputs(self, job: str) -> list[Path]:
-        """What the runs of a job read."""
-        config, files = self.config, {}
-        for run in self.jobs[job]:
-            needed = [layout.index(config, run.target)]
-            needed += [layout.checkpoint(config, run.parent)] if run.parent else []
-            if run.kind in ("annotation_free", "projection"):
-                needed += [layout.text(config, run.target)]
-            else:
-                needed += [layout.subset(config, run.target, run.rule, run.percent)]
-            files.update(dict.fromkeys(needed))
-        return list(files)
+    def resources(self, run: Run) -> dict[str, Path]:
+        """The files, beside the data, that a pre-training run's method needs, by the need's name."""
+        files = {
+            "superpixels": layout.superpixels(self.config, run.pretrain),
+            "teacher": layout.teacher(self.config),
+            "text": layout.text(self.config, run.pretrain),
+            "encoder": layout.encoder(self.config, run.pretrain),
+        }
+        return {name: path for name, path in files.items() if name in run.needs}
+
+    def job_inputs(self, job: str) -> list[Path]:
+        """The files that the runs of a job read."""
+        return list(dict.fromkeys(path for run in self.jobs[job] for path in self.inputs(run.key)))
+
+    def module(self, folder: str) -> str:
+        """The module that reads the data set of a prepared folder."""
+        return dataset_module(self.config.datasets[self.prepared[folder]].format)
 
     def keys(self, kind: str) -> str:
         """Pattern of the keys of the runs of a kind, for a wildcard."""
@@ -142,23 +149,12 @@ class Workflow:
         """Pattern of the names of the jobs of these kinds, for a wildcard."""
         return "|".join(name for name, runs in self.jobs.items() if runs[0].kind in kinds) or "none"
 
-    def identity(self, dataset: str) -> str:
-        """Hash of what a data set is made with: another value makes it again."""
-        return layout.prepared(self.config, dataset).name
-
-    def code(self, stage: str, *datasets: str) -> str:
-        """Hash of the source that a stage uses, the modules of the data sets it reads included."""
-        return code_hash(stage, *(dataset_module(self.config.datasets[name].format) for name in datasets))
-
-    def run_code(self, stage: str, key: str) -> str:
+    def code(self, key: str) -> str:
         """Hash of the source that a run uses: its stage's, its data set's and its method's."""
         run = self.runs[key]
-        modules = [stage, dataset_module(self.config.datasets[run.target or run.pretrain].format)]
-        if run.pretrain and (implementation := method_spec(run.method).implementation):
+        modules = [_STAGES[run.kind]]
+        if dataset := run.target or run.pretrain:
+            modules.append(dataset_module(self.config.datasets[dataset].format))
+        if run.pretrain and run.method and (implementation := method_spec(run.method).implementation):
             modules.append(implementation.partition(":")[0])
         return code_hash(*modules)
-
-    def job_code(self, job: str) -> str:
-        """`run_code` of the runs of a job."""
-        first = self.jobs[job][0]
-        return self.run_code(_STAGES[first.kind], first.key)

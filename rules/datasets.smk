@@ -7,8 +7,8 @@ rule synthetic_data:
         captions="{folder}/captions.parquet",
     params:
         dataset=lambda w, output: experiment.synthetic[output.tables],
-        parameters=lambda w, output: experiment.identity(experiment.synthetic[output.tables]),
-        code=experiment.code("clip2scene.synthetic.generate"),
+        identity=lambda w, output: layout.prepared(settings, experiment.synthetic[output.tables]).name,
+        code=code_hash("clip2scene.synthetic.generate"),
     wildcard_constraints:
         folder="|".join(str(Path(tables).parent) for tables in experiment.synthetic) or "none",
     threads: workflow.cores or 1
@@ -31,7 +31,7 @@ rule index:
         RESULTS + "/prepared/{data}/index.parquet",
     params:
         dataset=lambda w: experiment.prepared[w.data],
-        code=lambda w: experiment.code("clip2scene.datasets.index", experiment.prepared[w.data]),
+        code=lambda w: code_hash("clip2scene.datasets.index", experiment.module(w.data)),
     log:
         RESULTS + "/logs/index/{data}.log",
     benchmark:
@@ -51,7 +51,7 @@ rule label_subset:
         RESULTS + "/prepared/{data}/subsets/{rule}-{percent}.json",
     params:
         dataset=lambda w: experiment.prepared[w.data],
-        code=experiment.code("clip2scene.datasets.fractions"),
+        code=code_hash("clip2scene.datasets.fractions"),
     log:
         RESULTS + "/logs/label_subset/{data}-{rule}-{percent}.log",
     conda:
@@ -66,10 +66,10 @@ rule superpixels:
     input:
         RESULTS + "/prepared/{data}/index.parquet",
     output:
-        RESULTS + "/prepared/{data}/superpixels-{settings}.npz",
+        RESULTS + "/prepared/{data}/superpixels-{settings}.arrow",
     params:
         dataset=lambda w: experiment.prepared[w.data],
-        code=experiment.code("clip2scene.pairing.superpixels"),
+        code=code_hash("clip2scene.pairing.superpixels"),
     threads: workflow.cores or 1
     log:
         RESULTS + "/logs/superpixels/{data}-{settings}.log",

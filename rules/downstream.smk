@@ -4,12 +4,12 @@
 
 rule evaluate:
     input:
-        lambda w: experiment.downstream_inputs(w.job),
+        lambda w: experiment.job_inputs(w.job),
     output:
         RESULTS + "/jobs/{job}.json",
     params:
         runs=lambda w: [run.key for run in experiment.jobs[w.job]],
-        code=lambda w: experiment.job_code(w.job),
+        code=lambda w: experiment.code(experiment.jobs[w.job][0].key),
     wildcard_constraints:
         job=experiment.names("annotation_free", "projection"),
     threads: settings.threads
@@ -22,31 +22,17 @@ rule evaluate:
     conda:
         "../environment.yml"
     message:
-        "Evaluate {wildcards.job} (progress: {log})"
+        "Evaluate: {wildcards.job} (progress: {log})"
     shell:
-        "{CLI} evaluate --manifest {output} {params.runs} 2> {log}"
+        "{CLI} run --manifest {output} {params.runs} 2> {log}"
 
 
-rule finetune:
-    input:
-        lambda w: experiment.downstream_inputs(w.job),
-    output:
-        RESULTS + "/jobs/{job}.json",
-    params:
-        runs=lambda w: [run.key for run in experiment.jobs[w.job]],
-        code=lambda w: experiment.job_code(w.job),
+use rule evaluate as finetune with:
     wildcard_constraints:
         job=experiment.names("finetune", "linear_probe"),
-    threads: settings.threads
-    resources:
-        gpu=experiment.gpu,
     log:
         RESULTS + "/logs/finetune/{job}.log",
     benchmark:
         RESULTS + "/benchmarks/finetune/{job}.jsonl"
-    conda:
-        "../environment.yml"
     message:
-        "Fine-tune {wildcards.job} (progress: {log})"
-    shell:
-        "{CLI} finetune --manifest {output} {params.runs} 2> {log}"
+        "Fine-tune: {wildcards.job} (progress: {log})"

@@ -11,8 +11,8 @@ rule figures:
             category="Figures",
         ),
     params:
-        config=experiment.file.stem,
-        code=experiment.code("clip2scene.reporting.figures"),
+        config=experiment.name,
+        code=code_hash("clip2scene.reporting.figures"),
     log:
         f"{RESULTS}/logs/figures.log",
     conda:

@@ -22,10 +22,10 @@ rule mlflow:
         runs=[layout.metrics(settings, run) for run in experiment.upstream],
         jobs=experiment.manifests(),
     output:
-        f"{RESULTS}/mlflow/{experiment.file.stem}.json",
+        f"{RESULTS}/mlflow/{experiment.name}.json",
     params:
         tracking=settings.tracking.model_dump(),
-        code=experiment.code("clip2scene.reporting.mlflow_sink"),
+        code=code_hash("clip2scene.reporting.mlflow_sink"),
     log:
         f"{RESULTS}/logs/mlflow.log",
     benchmark:
@@ -40,7 +40,7 @@ rule mlflow:
 
 rule table_main:
     input:
-        f"{RESULTS}/mlflow/{experiment.file.stem}.json",
+        f"{RESULTS}/mlflow/{experiment.name}.json",
         experiment.manifests(),
         published="results/published/published.csv",
     output:
@@ -48,8 +48,8 @@ rule table_main:
         f"{RESULTS}/table_main.md",
         report(f"{RESULTS}/table_per_class.csv", category="Tables"),
     params:
-        config=experiment.file.stem,
-        code=experiment.code("clip2scene.reporting.tables"),
+        config=experiment.name,
+        code=code_hash("clip2scene.reporting.tables"),
     log:
         f"{RESULTS}/logs/table_main.log",
     conda:

@@ -3,12 +3,12 @@
 
 rule teacher:
     input:
-        experiment.teacher_inputs(),
+        lambda w: experiment.inputs(w.run),
     output:
         RESULTS + "/runs/{run}/checkpoint.pt",
         RESULTS + "/runs/{run}/metrics.json",
     params:
-        code=experiment.code("clip2scene.training.teacher"),
+        code=lambda w: experiment.code(w.run),
     wildcard_constraints:
         run=experiment.keys("teacher"),
     threads: settings.threads
@@ -23,47 +23,33 @@ rule teacher:
     message:
         "Prepare the CLIP teacher (progress: {log})"
     shell:
-        "{CLI} teacher {wildcards.run} 2> {log}"
+        "{CLI} run {wildcards.run} 2> {log}"
+
+
+use rule teacher as image_encoder with:
+    wildcard_constraints:
+        run=experiment.keys("encoder"),
+    log:
+        RESULTS + "/logs/image_encoder/{run}.log",
+    benchmark:
+        RESULTS + "/benchmarks/image_encoder/{run}.jsonl"
+    message:
+        "Prepare the self-supervised image encoder (progress: {log})"
 
 
 rule text_embeddings:
     input:
         RESULTS + "/runs/{run}/checkpoint.pt",
     output:
-        RESULTS + "/runs/{run}/text-{format}.pt",
+        RESULTS + "/runs/{run}/text-{dataset}.pt",
     params:
-        code=experiment.code("clip2scene.models.prompts"),
+        code=code_hash("clip2scene.models.prompts"),
     threads: settings.threads
     log:
-        RESULTS + "/logs/text_embeddings/{run}-{format}.log",
+        RESULTS + "/logs/text_embeddings/{run}-{dataset}.log",
     conda:
         "../environment.yml"
     message:
-        "Embed the prompts of {wildcards.format}"
+        "Embed the class prompts of {wildcards.dataset}"
     shell:
-        "{CLI} text-embeddings {wildcards.format} 2> {log}"
-
-
-rule image_encoder:
-    input:
-        lambda w: experiment.encoder_inputs(w.run),
-    output:
-        RESULTS + "/runs/{run}/checkpoint.pt",
-        RESULTS + "/runs/{run}/metrics.json",
-    params:
-        code=experiment.code("clip2scene.training.encoder"),
-    wildcard_constraints:
-        run=experiment.keys("encoder"),
-    threads: settings.threads
-    resources:
-        gpu=experiment.gpu,
-    log:
-        RESULTS + "/logs/image_encoder/{run}.log",
-    benchmark:
-        RESULTS + "/benchmarks/image_encoder/{run}.jsonl"
-    conda:
-        "../environment.yml"
-    message:
-        "Prepare the self-supervised image encoder (progress: {log})"
-    shell:
-        "{CLI} encoder {wildcards.run} 2> {log}"
+        "{CLI} text-embeddings {wildcards.dataset} 2> {log}"

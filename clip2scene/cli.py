@@ -1,0 +1,214 @@
+"""The command line: one subcommand a stage; the Snakemake rules call these, and so may you.
+
+Nothing heavy is imported before the subcommand that needs it runs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clip2scene import layout
+from clip2scene.config import Config, load_config
+from clip2scene.errors import InputError, unknown
+from clip2scene.files import sha256, write_json
+from clip2scene.workflow import Workflow
+
+
+class _Group(click.Group):
+    """Ends a user's mistake in one line and exit code 2; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config", "path", default="config/config.yaml", show_default=True, help="Configuration file (YAML)."
+)
+@click.version_option(package_name="clip2scene")
+@click.pass_context
+def main(context: click.Context, path: str) -> None:
+    """From raw data sets to a table beside CLIP2Scene's published numbers, stage by stage.
+
+    The whole of it: snakemake --cores all results/table_main.csv
+    """
+    context.obj = path
+
+
+dataset_argument = click.argument("dataset")
+keys_argument = click.argument("keys", nargs=-1, required=True)
+processes_option = click.option("--processes", default=1, show_default=True, help="Worker processes.")
+manifest_option = click.option(
+    "--manifest", type=click.Path(path_type=Path), help="Write here which runs are finished."
+)
+
+
+def _config(path: str, dataset: str) -> Config:
+    """The configuration, which must hold `dataset`."""
+    config = load_config(path)
+    if dataset not in config.datasets:
+        raise unknown(f"{path}: datasets", dataset, config.datasets)
+    return config
+
+
+def _workflow(path: str, *keys: str) -> Workflow:
+    """The experiment, which must ask for runs of these keys."""
+    workflow = Workflow(load_config(path))
+    for key in keys:
+        if key not in workflow.runs:
+            raise unknown(f"{workflow.config.experiments}: run", key, workflow.runs)
+    return workflow
+
+
+@main.command()
+@dataset_argument
+@processes_option
+@click.pass_obj
+def synthesize(path: str, dataset: str, processes: int) -> None:
+    """Make a synthetic DATASET, in the on-disk format of the real one."""
+    from clip2scene.synthetic.generate import generate
+
+    config = _config(path, dataset)
+    section = config.datasets[dataset]
+    if section.synthetic is None:
+        raise InputError(
+            f"{path}: datasets.{dataset}: has no section `synthetic`; it is read from {section.root}"
+        )
+    generate(section.root, section.version, section.synthetic, config.seed, processes)
+
+
+@main.command()
+@dataset_argument
+@click.pass_obj
+def index(path: str, dataset: str) -> None:
+    """Index DATASET: a row a keyframe, so that no other stage reads the data set's own tables."""
+    from clip2scene.datasets.index import build
+
+    config = _config(path, dataset)
+    build(config.datasets[dataset], layout.index(config, dataset))
+
+
+@main.command()
+@dataset_argument
+@click.argument("rule")
+@click.argument("percent", type=float)
+@click.pass_obj
+def subset(path: str, dataset: str, rule: str, percent: float) -> None:
+    """Draw PERCENT of the labels of DATASET by RULE: scene_skip, frame_skip, or all."""
+    from clip2scene.datasets.fractions import write
+
+    config = _config(path, dataset)
+    split = config.datasets[dataset].train_split
+    out = layout.subset(config, dataset, rule, percent)
+    write(layout.index(config, dataset), split, rule, percent, out)
+
+
+@main.command()
+@dataset_argument
+@processes_option
+@click.pass_obj
+def superpixels(path: str, dataset: str, processes: int) -> None:
+    """Cut the pre-training images of DATASET into SLIC superpixels."""
+    from clip2scene.pairing.superpixels import write_superpixels
+
+    config = _config(path, dataset)
+    out = layout.superpixels(config, dataset)
+    split = config.datasets[dataset].pretrain_split
+    write_superpixels(layout.index(config, dataset), split, config.pretrain.superpixels, out, processes)
+
+
+@main.command("text-embeddings")
+@dataset_argument
+@click.pass_obj
+def text_embeddings(path: str, dataset: str) -> None:
+    """Embed the class prompts of DATASET with the teacher."""
+    from clip2scene.datasets.registry import get_dataset
+    from clip2scene.models.prompts import write_text_embeddings
+
+    config = _config(path, dataset)
+    prompts = get_dataset(config.datasets[dataset].format).prompts
+    write_text_embeddings(layout.teacher(config), prompts, layout.text(config, dataset))
+
+
+@main.command()
+@keys_argument
+@manifest_option
+@click.pass_obj
+def run(path: str, keys: tuple[str, ...], manifest: Path | None) -> None:
+    """Compute the runs of these KEYS, one after the other; finished ones are left as they are.
+
+    `clip2scene runs` lists the keys. What a run starts from must be there.
+    """
+    from clip2scene.stages import compute
+
+    workflow = _workflow(path, *keys)
+    for key in keys:
+        compute(workflow, key)
+    if manifest:
+        write_json(manifest, {key: sha256(layout.metrics(workflow.config, key)) for key in keys})
+
+
+@main.command()
+@click.pass_obj
+def runs(path: str) -> None:
+    """List every run that the table of experiments asks for, and whether it is there."""
+    workflow = _workflow(path)
+    for key, item in workflow.runs.items():
+        state = "finished" if layout.metrics(workflow.config, key).exists() else "-"
+        click.echo(f"{key}  {state:8}  {item.kind:15}  {item.title}")
+
+
+@main.command("mlflow-store")
+@click.pass_obj
+def mlflow_store(path: str) -> None:
+    """Make or migrate the MLflow store, before anything is sent to it."""
+    from clip2scene.reporting.mlflow_sink import prepare_store
+
+    prepare_store(load_config(path).tracking.uri)
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.pass_obj
+def mlflow(path: str, out: Path) -> None:
+    """Send the finished runs to MLflow and write its run ids to OUT."""
+    from clip2scene.reporting.mlflow_sink import send
+
+    workflow = _workflow(path)
+    write_json(out, send(workflow.config, list(workflow.runs.values())))
+
+
+@main.command()
+@click.pass_obj
+def table(path: str) -> None:
+    """Write the result tables from the finished runs."""
+    from clip2scene.reporting.tables import PUBLISHED, write_tables
+
+    workflow = _workflow(path)
+    write_tables(workflow.config, workflow.name, PUBLISHED)
+
+
+@main.command()
+@click.pass_obj
+def figures(path: str) -> None:
+    """Draw scans, label-fraction curves and training curves of the finished runs."""
+    from clip2scene.reporting.figures import draw_figures
+
+    workflow = _workflow(path)
+    results = workflow.config.results
+    draw_figures(
+        workflow.config, list(workflow.runs.values()), results / "table_main.csv", results / "figures"
+    )
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+def schema(out: Path) -> None:
+    """Write the JSON schema of the configuration to OUT."""
+    write_json(out, Config.model_json_schema())

@@ -1,0 +1,1 @@
+"""Tables, pictures, and the MLflow mirror: what people read of finished runs."""

@@ -1,0 +1,113 @@
+"""The table of experiments: which runs it asks for, and what their keys depend on."""
+
+from pathlib import Path
+
+import pytest
+
+from clip2scene.config import Config
+from clip2scene.errors import InputError
+from clip2scene.experiments import Experiment, Run, all_runs, load_experiments, runs_of
+
+HEADER = list(Experiment.model_fields)
+FREE = {
+    "protocol": "annotation_free", "method": "clip2scene", "recipe": "fixed", "backbone": "spvcnn",
+    "pretrain": "nuscenes", "target": "nuscenes", "pretrain_seeds": "0 1",
+}  # fmt: skip
+TUNED = {
+    "protocol": "finetune", "method": "slidr", "backbone": "spvcnn", "pretrain": "nuscenes",
+    "target": "nuscenes", "percent": "1", "rule": "frame_skip", "pretrain_seeds": "0", "seeds": "0 1 2",
+}  # fmt: skip
+
+
+def write(path: Path, *rows: dict[str, str], header: list[str] = HEADER) -> Path:
+    lines = ["\t".join(header), *("\t".join(row.get(name, "") for name in header) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def config(tmp_path: Path, *rows: dict[str, str], **settings) -> Config:
+    path = write(tmp_path / "experiments.tsv", *rows)
+    return Config(
+        experiments=path, **{"datasets": {"nuscenes": {"root": "data", "synthetic": {}}}, **settings}
+    )
+
+
+def keys(configuration: Config) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for run in all_runs(configuration).values():
+        found.setdefault(run.kind, set()).add(run.key)
+    return found
+
+
+def test_runs_follow_those_they_start_from(tmp_path):
+    runs = all_runs(config(tmp_path, FREE, TUNED))
+    kinds = [run.kind for run in runs.values()]
+    assert sorted(kinds) == sorted(
+        ["teacher", "encoder", *["pretrain"] * 3, *["annotation_free"] * 2, *["finetune"] * 3]
+    )
+    order = list(runs)
+    for run in runs.values():
+        assert all(order.index(parent) < order.index(run.key) for parent in run.parent.split())
+
+
+def test_runs_of_an_experiment_are_its_seeds(tmp_path):
+    configuration = config(tmp_path, TUNED)
+    (experiment,) = load_experiments(configuration)
+    runs = runs_of(configuration, experiment)
+    assert [run.seed for run in runs] == [0, 1, 2]
+    assert len({run.parent for run in runs}) == 1  # one pre-training, fine-tuned three times
+
+
+def test_keys_are_stable(tmp_path):
+    assert Run("finetune").key == ""
+    assert keys(config(tmp_path, FREE, TUNED)) == keys(config(tmp_path, TUNED, FREE))
+
+
+@pytest.mark.parametrize(
+    ("settings", "changed"),
+    [
+        ({"finetune": {"epochs": 3}}, {"finetune"}),
+        ({"pretrain": {"epochs": 3}}, {"pretrain", "annotation_free", "finetune"}),
+        ({"image_encoder": {"architecture": "resnet18"}}, {"encoder", "pretrain", "finetune"}),
+        ({"seed": 1}, {"teacher", "encoder", "pretrain", "annotation_free", "finetune"}),
+        ({"workers": 4}, set()),
+        ({"device": "cpu"}, set()),
+        ({"datasets": {"nuscenes": {"root": "elsewhere", "synthetic": {}}}}, set()),
+    ],
+)
+def test_a_setting_changes_the_keys_it_bears_on(tmp_path, settings, changed):
+    before, after = keys(config(tmp_path, FREE, TUNED)), keys(config(tmp_path, FREE, TUNED, **settings))
+    assert {kind for kind in before if before[kind] != after[kind]} == changed
+
+
+def test_settings_of_one_method_leave_the_others(tmp_path):
+    before = keys(config(tmp_path, FREE, TUNED))
+    after = keys(config(tmp_path, FREE, TUNED, pretrain={"by_method": {"slidr": {"epochs": 3}}}))
+    assert before["annotation_free"] == after["annotation_free"]
+    assert not before["finetune"] & after["finetune"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (FREE | {"target": "nuscene"}, "row 1: target: 'nuscene' is not known, did you mean 'nuscenes'?"),
+        (FREE | {"method": "clip2scenes"}, "did you mean 'clip2scene'?"),
+        (FREE | {"recipe": "papers"}, "did you mean 'paper'?"),
+        (FREE | {"backbone": "spvnn"}, "did you mean 'spvcnn'?"),
+        (FREE | {"percent": "1"}, "percent and seeds are for fine-tuning"),
+        (TUNED | {"rule": ""}, "a rule is needed"),
+        (TUNED | {"method": "random"}, "pretrain names a data set where the method pre-trains"),
+        (TUNED | {"percent": "101"}, "row 1: percent: Input should be less than or equal to 100"),
+    ],
+)
+def test_wrong_row_is_named(tmp_path, row, message):
+    with pytest.raises(InputError) as error:
+        load_experiments(config(tmp_path, row))
+    assert message in str(error.value)
+
+
+def test_wrong_column_is_named(tmp_path):
+    configuration = config(tmp_path)
+    write(tmp_path / "experiments.tsv", {"protocl": "finetune"}, header=["protocl", *HEADER[1:]])
+    with pytest.raises(InputError, match="column: 'protocl' is not known, did you mean 'protocol'?"):
+        load_experiments(configuration)
