@@ -1,11 +1,21 @@
 """What tests of several rooms share."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from clip2scene.pairing.batch import Batch
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real files under a licence that keeps them out of the repository; tests that read them skip without."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder}: the real files are not here")
+    return folder
 
 
 @pytest.fixture
@@ -14,11 +24,16 @@ def make_batch() -> Callable[..., Batch]:
 
 
 def _make_batch(
-    samples: int = 2, sweeps: int = 2, points: int = 80, images: int = 2, size: tuple[int, int] = (32, 64)
+    samples: int = 2,
+    sweeps: int = 2,
+    points: int = 80,
+    images: int = 2,
+    size: tuple[int, int] = (32, 64),
 ) -> Batch:
-    """A Batch whose points have the colour of their pixels as features: images are blocks of flat colour.
+    """A Batch whose voxels have the colour of their pixels as features.
 
-    Every second point falls into one image, every sixth into two; voxels hold about two points each.
+    Images are blocks of flat colour, the same in all images of a sample. Every second point falls into one
+    image, every sixth into two; voxels hold about two points each.
     """
     generator = torch.Generator().manual_seed(0)
     height, width = size
@@ -31,7 +46,8 @@ def _make_batch(
     representative = torch.full((len(coordinates),), n).scatter_reduce(0, inverse, torch.arange(n), "amin")
     sample = cloud // sweeps
 
-    blocks = torch.randint(0, 256, (samples * images, 3, 2, 4), generator=generator)
+    blocks = torch.randint(0, 256, (samples, 3, 2, 4), generator=generator)
+    blocks = blocks.repeat_interleave(images, dim=0)
     pictures = blocks.repeat_interleave(height // 2, dim=2).repeat_interleave(width // 4, dim=3)
     number = torch.arange(samples * images)[:, None, None] * 8 + torch.arange(8).view(2, 4)
     superpixels = number.repeat_interleave(height // 2, dim=1).repeat_interleave(width // 4, dim=2)

@@ -1,13 +1,13 @@
-"""The interface behind which every pre-training method stands: CLIP2Scene, the baselines, and the next one."""
+"""The interface of a pre-training method: CLIP2Scene, the baselines, and the next one."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from torch import Tensor, nn
 
 from clip2scene.config import Config
+from clip2scene.errors import InputError
 from clip2scene.pairing.batch import Batch
 
 
@@ -19,8 +19,8 @@ class Progress:
         epoch: Epochs done, from 0.
         epochs: Epochs in all.
         step: Steps done in all epochs, from 0.
-        seed: Seed of the run; what a step draws at random comes from ``derive(seed, purpose, step)``, so that a
-            resumed run draws the same.
+        seed: Seed of the run; what a step draws at random comes from ``derive(seed, purpose, step)``, so that
+            a resumed run draws the same.
     """
 
     epoch: int
@@ -33,11 +33,11 @@ class Progress:
 class Resources:
     """Files that stages before pre-training made; a method reads those it needs.
 
-    For evaluation (`Method.classify`) only `text` is given, so a method builds without the files that nothing but
-    `Method.training_step` reads.
+    For evaluation (`Method.classify`) only `text` is given, so a method builds without the files that nothing
+    but `Method.training_step` reads.
 
     Attributes:
-        teacher: The CLIP checkpoint (`clip2scene.models.maskclip`), None if the method names no ``teacher`` need.
+        teacher: The CLIP checkpoint (`clip2scene.models.maskclip`).
         text: Text embeddings [C, D] of the pre-training prompt set.
         encoder: The self-supervised image encoder (`clip2scene.models.image_encoder`).
     """
@@ -50,18 +50,15 @@ class Resources:
 class Method(nn.Module, ABC):
     """A pre-training method: modules, and the losses of one training step.
 
-    A method in another package subclasses this and registers under the entry point group
-    ``clip2scene.methods``. The training loop knows nothing of a method but what stands here.
+    A method in another package subclasses this and registers a `clip2scene.method.spec.MethodSpec` under
+    the entry point group ``clip2scene.methods``. The training loop knows nothing of a method but what
+    stands here.
 
     Attributes:
-        needs: Which of ``images``, ``sweeps``, ``superpixels`` its batches must hold, and which of the resources
-            ``teacher``, ``text``, ``encoder`` it reads.
-        recipes: Names that its ``recipe`` may have in the table of experiments.
-        backbone: The 3D network; ``backbone(coordinates [V, 4], features [V, C]) -> [V, backbone.out_channels]``.
+        backbone: The 3D network; ``backbone(coordinates [V, 4], features [V, C]) -> [V, out_channels]``,
+            where ``backbone.out_channels`` tells the last.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
-    recipes: ClassVar[tuple[str, ...]] = ("",)
     backbone: nn.Module
 
     @abstractmethod
@@ -82,15 +79,13 @@ class Method(nn.Module, ABC):
         return self.backbone.state_dict()
 
     def classify(self, features: Tensor, text: Tensor) -> Tensor:
-        """Class scores [V, C] of backbone features [V, F] against text embeddings [C, D], without annotations.
+        """Class scores [V, C] of backbone features [V, F] against text embeddings [C, D].
 
         Only methods that align points with text can; the others raise.
 
         Raises:
             InputError: the method cannot be evaluated without annotations.
         """
-        from clip2scene.errors import InputError
-
         raise InputError(
-            f"method {type(self).__name__}: has no text alignment, so no annotation-free evaluation"
+            f"method {type(self).__name__}: has no text alignment, so no evaluation without labels"
         )

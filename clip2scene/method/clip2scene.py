@@ -68,11 +68,11 @@ class Clip2Scene(Method):
     def pixel_features(self, batch: Batch) -> Tensor:
         """MaskCLIP's features of the pixel of each pair, [M, D]."""
         pixel = batch.pair_image, batch.pair_row, batch.pair_column
-        pixels = sample_features(self.teacher(batch.images), *pixel, batch.images.shape[-2:])
+        pixels = sample_features(self.teacher(batch.images).float(), *pixel, batch.images.shape[-2:])
         return F.normalize(pixels, dim=1) if self.recipe.normalise else pixels
 
     def embed(self, linear: nn.Linear, features: Tensor) -> Tensor:
-        """Backbone features [V, F] in CLIP's joint space: [V, D] float32, normalised if the recipe says so."""
+        """Backbone features [V, F] in CLIP's joint space, [V, D] float32, normalised if the recipe says."""
         points = linear(features).float()
         return F.normalize(points, dim=1) if self.recipe.normalise else points
 

@@ -1,4 +1,4 @@
-"""The choices that the paper, its released code and a sound reading of both make differently. No torch here."""
+"""The choices that the paper, its released code and a sound reading of both make differently (no torch)."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
