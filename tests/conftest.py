@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from clip2scene.config import DatasetConfig, Synthetic
+from clip2scene.datasets.index import build
 from clip2scene.pairing.batch import Batch
+
+TINY = Synthetic(train_scenes=2, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(48, 80))
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +20,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder}: the real files are not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a tiny synthetic data set in nuScenes' format, version v1.0-tiny; read it, never write it."""
+    from clip2scene.synthetic.generate import generate
+
+    root = tmp_path_factory.mktemp("tiny")
+    generate(root, "v1.0-tiny", TINY, seed=0, processes=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_index(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of `tiny_root`."""
+    path = tmp_path_factory.mktemp("index") / "index.parquet"
+    build(DatasetConfig(root=tiny_root, version="v1.0-tiny", sweeps=4), path)
+    return path
 
 
 @pytest.fixture

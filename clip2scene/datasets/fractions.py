@@ -43,7 +43,7 @@ def select(index: Index, rule: str, percent: float) -> list[str]:
     Args:
         index: The labelled split, in the data set's own order.
         rule: ``scene_skip``, ``frame_skip``, ``file:<path>`` (a text file with an id a line, taken as it is),
-            or "" for every keyframe.
+            or ``all``.
         percent: Share of the labels, percent.
 
     Raises:
@@ -56,10 +56,10 @@ def select(index: Index, rule: str, percent: float) -> list[str]:
         ids = frame_skip(index.ids, skip)
     elif rule.startswith("file:"):
         ids = index.subset(_read_lines(Path(rule.removeprefix("file:")))).ids
-    elif rule == "":
+    elif rule == "all":
         ids = index.ids
     else:
-        raise InputError(f"rule {rule!r}: unknown; expected scene_skip, frame_skip or file:<path>")
+        raise InputError(f"rule {rule!r}: unknown; expected scene_skip, frame_skip, all or file:<path>")
     if not ids:
         raise InputError(
             f"rule {rule} at {percent:g} %: takes one in {skip}, hence none of the {len(index)} keyframes "

@@ -11,8 +11,9 @@ from torch import Tensor
 class Batch:
     """Samples joined: a Frame each, after augmentation, quantised and paired with its images.
 
-    B samples hold S sweeps in all (K a sample, each a cloud of its own to the network), V voxels, N points,
-    L images and M point-pixel pairs. A Sample is a Batch of one. Index tensors are int64 unless said otherwise.
+    B samples hold S sweeps in all (up to K a sample, each a cloud of its own to the network), V voxels, N
+    points, L images and M point-pixel pairs. A Sample is a Batch of one. Index tensors are int64 unless said
+    otherwise.
 
     Attributes:
         ids: B frame identifiers.
@@ -24,13 +25,14 @@ class Batch:
         sample: [N] point -> sample (0..B-1).
         sweep: [N] 0 = keyframe, k = k-th earlier sweep.
         labels: [N] 0 = ignored; None where the data set gives none.
-        cell: [N] point -> cell of the regular grid over the stitched sweeps (paper 3.3), numbered from 0 through
-            the batch; cells are cut before augmentation, so that sweeps stay in register.
+        cell: [N] point -> cell of the regular grid over the stitched sweeps (paper 3.3), numbered from 0
+            through the batch; cells are cut before augmentation, so that sweeps stay in register.
         images: [L, 3, H, W] uint8, cropped and resized; None for what needs no images.
         pair_point: [M] point of each pair.
         pair_image: [M] image of each pair (0..L-1).
         pair_row, pair_column: [M] its pixel.
-        superpixels: [L, H, W] int32: superpixel ids, numbered from 0 through the batch; None if not asked for.
+        superpixels: [L, H, W] int32: superpixel ids, numbered from 0 through the batch; None if not asked
+            for.
     """
 
     ids: list[str]

@@ -51,10 +51,10 @@ def pair(frame: Frame) -> Pairs:
 
 
 def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points that fall into an image, at least a pixel from its border, and the pixels they fall on.
+    """Points that fall into an image, off its outermost pixels, and the pixels they fall on.
 
-    As SLidR @ 14729d0 and CLIP2Scene @ f37dae7 (map_pointcloud_to_image), and nuscenes-devkit before them;
-    there in five steps on a copy of the cloud for each camera, here through one matrix.
+    As SLidR @ 14729d0 and CLIP2Scene @ f37dae7 (map_pointcloud_to_image); there in five steps on a copy of
+    the cloud for each camera, here through one matrix.
 
     Args:
         points: [N, 3] metres, in the sensor frame that `camera.lidar_to_camera` starts from.
