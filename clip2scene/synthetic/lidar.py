@@ -1,0 +1,132 @@
+"""The spinning lidar: beams, range noise, intensity, drop-outs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clip2scene.config import Synthetic
+from clip2scene.synthetic import materials
+from clip2scene.synthetic.raycast import View, observe, rotate, surface
+from clip2scene.synthetic.world import Primitives, World
+
+LOWEST, HIGHEST = -30.67, 10.67
+"""Angles of the first and last beam, degrees: Velodyne HDL-32E, the lidar of nuScenes."""
+
+LIDAR_TO_EGO = np.array(
+    [[0.0, 1.0, 0.0, 0.944], [-1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.840], [0.0, 0.0, 0.0, 1.0]]
+)
+"""[4, 4]: the lidar's x points right and its y forward, as on nuScenes' vehicles."""
+
+_REACH = 70.0
+_FALL_OFF = 45.0
+"""Range at which half of the returned light has been lost, metres."""
+
+
+@dataclass(frozen=True)
+class Lidar:
+    """The rays of one rotation (a `raycast.Sensor`): a row a beam, lowest first; a column a firing.
+
+    All rays of a rotation start from one pose: nuScenes' own clouds are corrected for the motion within it.
+    """
+
+    directions: np.ndarray
+    elevation: np.ndarray
+    reach: float = _REACH
+
+    @classmethod
+    def build(cls, beams: int, azimuth_steps: int) -> "Lidar":
+        """A lidar with so many beams, and firings in a rotation."""
+        elevation = np.radians(np.linspace(LOWEST, HIGHEST, beams))
+        azimuth = 2 * np.pi * np.arange(azimuth_steps) / azimuth_steps - np.pi
+        flat, up = np.cos(elevation)[:, None], np.sin(elevation)[:, None]
+        rays = [flat * np.cos(azimuth), flat * np.sin(azimuth), np.broadcast_to(up, (beams, azimuth_steps))]
+        return cls(np.stack(rays).astype(np.float32), elevation)
+
+    def windows(self, corners: np.ndarray) -> np.ndarray:
+        """See `raycast.Sensor.windows`."""
+        _, _, steps = self.directions.shape
+        middle = corners.mean(axis=1)
+        azimuth = np.arctan2(middle[:, 1], middle[:, 0])
+        turn = np.arctan2(corners[..., 1], corners[..., 0]) - azimuth[:, None]
+        turn = (turn + np.pi) % (2 * np.pi) - np.pi
+        distance = np.hypot(middle[:, 0], middle[:, 1])
+        radius = np.hypot(*(corners - middle[:, None])[..., :2].transpose(2, 0, 1)).max(axis=1)
+        around = distance <= radius
+        left = np.where(around, -np.pi, azimuth + turn.min(axis=1))
+        right = np.where(around, np.pi, azimuth + turn.max(axis=1))
+        first = np.ceil((left + np.pi) * steps / (2 * np.pi) - 1e-3).astype(int)
+        end = np.minimum(
+            np.floor((right + np.pi) * steps / (2 * np.pi) + 1e-3).astype(int) + 1, first + steps
+        )
+        near, far = np.maximum(distance - radius, 0.1), distance + radius
+        low, high = corners[..., 2].min(axis=1), corners[..., 2].max(axis=1)
+        top = np.searchsorted(self.elevation, np.arctan2(low, np.where(low < 0, near, far)) - 1e-3)
+        bottom = np.searchsorted(self.elevation, np.arctan2(high, np.where(high > 0, near, far)) + 1e-3)
+        windows = []
+        for shift in (-steps, 0, steps):  # the part of [first, end) in each turn around the seam
+            begin, finish = np.maximum(first + shift, 0), np.minimum(end + shift, steps)
+            rows = np.stack([np.arange(len(corners)), top, bottom, begin, finish], axis=1)
+            windows.append(rows[(begin < finish) & (top < bottom)])
+        return np.concatenate(windows)
+
+
+def scan(
+    world: World,
+    primitives: Primitives,
+    lidar: Lidar,
+    pose: np.ndarray,
+    parameters: Synthetic,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One rotation.
+
+    Args:
+        world: For ground and weather.
+        primitives: The things' primitives at this time, world frame.
+        lidar: The rays.
+        pose: [4, 4], lidar to world.
+        parameters: Noise, drop-outs, rain.
+        rng: For these.
+
+    Returns:
+        [N, 5] float32 as nuScenes stores a sweep: x, y, z (metres, lidar frame), intensity (0 to 255), ring;
+        and [N] uint8 lidarseg ids. Points are in the order of firing.
+    """
+    view = observe(world, primitives, lidar, pose)
+    power, depth = _returns(world, view, lidar, pose, rng)
+    kept = np.isfinite(depth) & (rng.random(depth.shape) >= parameters.drop_out)
+    kept &= power > rng.uniform(0.0, 0.012 + 0.02 * parameters.rain, depth.shape)
+    wet = parameters.rain * (0.1 + 0.4 * np.clip(view.depth / _REACH, 0, 1))
+    kept &= rng.random(depth.shape) >= wet
+    depth = depth + rng.normal(0, parameters.range_noise, depth.shape).astype(np.float32)
+    intensity = np.clip(255 * power * (1 - 0.5 * parameters.rain), 0, 255).round()
+    ring = np.broadcast_to(np.arange(len(lidar.elevation), dtype=np.float32)[:, None], depth.shape)
+    points = np.stack([*np.where(kept, depth, 0) * lidar.directions, intensity, ring])
+    points, category = points.transpose(2, 1, 0)[kept.T], view.category.T[kept.T]
+    return points.astype(np.float32), category
+
+
+def _returns(
+    world: World, view: View, lidar: Lidar, pose: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the light that comes back [H, W], and from which range [H, W], metres."""
+    hit, floor = view.index >= 0, view.cell >= 0
+    reflectance = np.zeros(view.depth.shape, dtype=np.float32)
+    cosine = np.zeros_like(reflectance)
+    depth = view.depth.copy()
+    faces = surface(view, lidar.directions, np.flatnonzero(hit))
+    material = view.primitives.material[faces.part]
+    brightness = view.primitives.colour.mean(axis=1)[faces.part]
+    reflectance[hit] = materials.REFLECTANCE[material] * (0.5 + brightness)
+    cosine[hit] = faces.cosine
+    depth[hit] += materials.DEPTH[material] * rng.exponential(1, len(material)).astype(np.float32)
+    cosine[floor] = -rotate(pose[:3, :3], lidar.directions)[2][floor]
+    flat = np.zeros(32, dtype=np.float32)
+    for category, (share, _) in materials.GROUND.items():
+        flat[category] = share * float(world.tint[category].mean() ** 3)
+    painted = world.ground.marking.ravel()[view.cell] > 0
+    ground = np.where(painted, materials.MARKING_REFLECTANCE, flat[view.category]) * (1 - 0.6 * world.rain)
+    reflectance[floor] = ground[floor]
+    range_loss = 1 / (1 + (view.depth / _FALL_OFF) ** 2)
+    speckle = rng.gamma(6.0, 1 / 6.0, view.depth.shape)
+    return reflectance * (0.25 + 0.75 * cosine) * range_loss * speckle * 0.5, depth

@@ -1,0 +1,238 @@
+"""A world: a ground map, and things made of a few primitives, some of which move."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+BOX, CYLINDER, ELLIPSOID, CONE = range(4)
+"""Kinds of primitive. In its own frame, scaled by its half size, each fills the cube [-1, 1]^3; the axis of a
+cylinder and of a cone is z, and a cone's apex lies at z = 1."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One primitive of a thing, in the thing's frame (x forward, y left, z up, origin on the ground).
+
+    Attributes:
+        kind: BOX, CYLINDER, ELLIPSOID or CONE.
+        centre: x, y, z, metres.
+        half: Half extents along the primitive's own axes, metres.
+        material: Key of `materials.MATERIALS`.
+        colour: Red, green, blue in [0, 1].
+        rotation: [3, 3], the primitive's axes as columns.
+    """
+
+    kind: int
+    centre: tuple[float, float, float]
+    half: tuple[float, float, float]
+    material: str
+    colour: tuple[float, float, float]
+    rotation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a thing looks like: its parts, and the size of the box around them.
+
+    Attributes:
+        parts: The primitives.
+        size: Length (x), width (y) and height (z) of the box that stands on the origin, metres.
+        colour: Name of the main colour, for captions; empty where it says nothing.
+    """
+
+    parts: tuple[Part, ...]
+    size: tuple[float, float, float]
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A shape somewhere on the street.
+
+    Attributes:
+        name: One of the 16 classes.
+        shape: Its shape.
+        along: Position along the street at time 0, metres.
+        lateral: Offset to the left of the street's centre line, metres.
+        yaw: Heading relative to the street, radians.
+        speed: Metres a second along the street, negative against its direction.
+    """
+
+    name: str
+    shape: Shape
+    along: float
+    lateral: float
+    yaw: float = 0.0
+    speed: float = 0.0
+
+
+@dataclass(frozen=True)
+class Street:
+    """The centre line of a street, y = amplitude * sin(x / wavelength + phase), metres and radians."""
+
+    amplitude: float
+    wavelength: float
+    phase: float
+
+    def place(self, along: np.ndarray, lateral: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """World x, y and heading (radians) at distances along and to the left of the centre line."""
+        heading = self.heading(along)
+        return along, self.centre(along) + lateral / np.cos(heading), heading
+
+    def centre(self, x: np.ndarray) -> np.ndarray:
+        """World y of the centre line."""
+        return self.amplitude * np.sin(x / self.wavelength + self.phase)
+
+    def heading(self, x: np.ndarray) -> np.ndarray:
+        """Direction of the centre line, radians."""
+        return np.arctan(self.amplitude / self.wavelength * np.cos(x / self.wavelength + self.phase))
+
+    def lateral(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Offset of world points to the left of the centre line, the inverse of `place`."""
+        return (y - self.centre(x)) * np.cos(self.heading(x))
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The ground as a map; cell (row, column) holds the point (corner + resolution * (column, row)).
+
+    Attributes:
+        corner: x, y of the first cell, metres.
+        resolution: Edge of a cell, metres.
+        category: [Y, X] uint8, lidarseg id.
+        height: [Y, X] float32, metres.
+        marking: [Y, X] uint8, 1 where the road is painted.
+    """
+
+    corner: tuple[float, float]
+    resolution: float
+    category: np.ndarray
+    height: np.ndarray
+    marking: np.ndarray
+
+    def cell(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Flat index of the cell under each point; points off the map take its nearest border cell."""
+        rows, columns = self.category.shape
+        column = np.clip((x - self.corner[0]) / self.resolution, 0, columns - 1).astype(np.int32)
+        row = np.clip((y - self.corner[1]) / self.resolution, 0, rows - 1).astype(np.int32)
+        return row * columns + column
+
+
+@dataclass(frozen=True)
+class Primitives:
+    """P primitives, all in one frame.
+
+    Attributes:
+        kind: [P] int8.
+        centre: [P, 3] float32, metres.
+        axes: [P, 3, 3] float32, a primitive's axes as columns.
+        half: [P, 3] float32, half extents along these axes, metres.
+        material: [P] int16, position in `materials.MATERIALS`.
+        colour: [P, 3] float32 in [0, 1].
+        owner: [P] int32, the thing it belongs to.
+        category: [P] uint8, lidarseg id.
+    """
+
+    kind: np.ndarray
+    centre: np.ndarray
+    axes: np.ndarray
+    half: np.ndarray
+    material: np.ndarray
+    colour: np.ndarray
+    owner: np.ndarray
+    category: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def moved(self, rotation: np.ndarray, translation: np.ndarray) -> "Primitives":
+        """Under a rotation [3, 3] or [P, 3, 3] and a translation [3] or [P, 3]."""
+        centre = (rotation @ self.centre[:, :, None])[:, :, 0] + translation
+        return replace(self, centre=centre.astype(np.float32), axes=(rotation @ self.axes).astype(np.float32))
+
+    def take(self, chosen: np.ndarray) -> "Primitives":
+        """Those of a boolean mask [P] or of indices."""
+        return Primitives(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class World:
+    """A street at any time.
+
+    Attributes:
+        street: The centre line.
+        ground: The map.
+        things: Everything that stands on it.
+        parts: The things' primitives, each in its thing's frame.
+        ego_lateral: Offset of the ego vehicle's lane from the centre line, metres.
+        ego_speed: Metres a second; at time 0 the ego vehicle is at 0 along the street.
+        sun: [3] float32, unit vector towards the sun.
+        tint: [32, 3] float32, how this scene's ground colours differ, a factor for each category.
+        rain: Strength of rain in [0, 1].
+    """
+
+    street: Street
+    ground: Ground
+    things: tuple[Thing, ...]
+    parts: Primitives
+    ego_lateral: float
+    ego_speed: float
+    sun: np.ndarray
+    tint: np.ndarray
+    rain: float
+
+    def poses(self, time: float) -> tuple[np.ndarray, np.ndarray]:
+        """Positions [T, 3] on the ground (metres) and headings [T] (radians) of all things at a time (seconds)."""
+        along, lateral, yaw, speed = (
+            np.array([(thing.along, thing.lateral, thing.yaw, thing.speed) for thing in self.things])
+            .reshape(-1, 4)
+            .T
+        )
+        x, y, heading = self.street.place(along + speed * time, lateral)
+        height = self.ground.height.ravel()[self.ground.cell(x, y)]
+        return np.stack([x, y, height], axis=1), heading + yaw
+
+    def primitives(self, time: float) -> Primitives:
+        """Every primitive in the world frame at a time in seconds."""
+        position, heading = self.poses(time)
+        owner = self.parts.owner
+        return self.parts.moved(rotation_z(heading)[owner], position[owner])
+
+    def ego(self, time: float) -> np.ndarray:
+        """[4, 4] float64, ego vehicle (x forward, y left, on the ground) to world at a time in seconds."""
+        x, y, heading = self.street.place(np.float64(self.ego_speed * time), np.float64(self.ego_lateral))
+        pose = np.eye(4)
+        pose[:3, :3] = rotation_z(heading)
+        pose[:2, 3] = x, y
+        return pose
+
+
+def rotation_z(angle: np.ndarray | float) -> np.ndarray:
+    """Rotation [..., 3, 3] about z by an angle [...] in radians."""
+    angle = np.asarray(angle, dtype=np.float64)
+    cosine, sine, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
+    flat = np.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one], axis=-1)
+    return flat.reshape(*angle.shape, 3, 3)
+
+
+def inverse(transform: np.ndarray) -> np.ndarray:
+    """Inverse of a rigid transform [4, 4]."""
+    result = np.eye(4)
+    result[:3, :3] = transform[:3, :3].T
+    result[:3, 3] = -transform[:3, :3].T @ transform[:3, 3]
+    return result
+
+
+def points_in_box(points: np.ndarray, transform: np.ndarray, size: tuple[float, float, float]) -> np.ndarray:
+    """Which points lie in a box.
+
+    Args:
+        points: [N, 3], metres, in some frame.
+        transform: [4, 4], the box's frame (origin at its centre) to the points' frame.
+        size: Extents along the box's x, y and z, metres.
+
+    Returns:
+        [N] bool.
+    """
+    local = (points - transform[:3, 3]) @ transform[:3, :3]
+    return (np.abs(local) <= np.asarray(size) / 2).all(axis=1)
