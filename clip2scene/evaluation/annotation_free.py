@@ -45,8 +45,6 @@ def evaluate_annotation_free(
     Raises:
         InputError: the checkpoint does not fit, or its method has no text alignment.
     """
-    if run.finished:
-        return
     data = config.datasets[dataset_name]
     dataset = get_dataset(data.format)
     index = read_index(index_path, data.root).split(data.val_split)

@@ -38,8 +38,6 @@ def evaluate_projection(
         index_path: Its index.
         run: Record of this run.
     """
-    if run.finished:
-        return
     data = config.datasets[dataset_name]
     dataset = get_dataset(data.format)
     index = read_index(index_path, data.root).split(data.val_split)

@@ -83,8 +83,6 @@ def finetune(
     Raises:
         InputError: bad input, or a loss that is not finite.
     """
-    if run.finished:
-        return
     data, backbone_config = config.datasets[dataset_name], config.backbones[backbone_name]
     dataset = get_dataset(data.format)
     index = read_index(index_path, data.root)
@@ -124,16 +122,15 @@ def _train(
         fabric,
         model,
         samples,
-        sgd(_groups(model, settings, checkpoint is not None), settings.optimiser),
+        sgd(parameter_groups(model, settings, checkpoint is not None), settings.optimiser),
         run,
         epochs=settings.epochs * repeats,
         batch_size=settings.batch_size,
         workers=config.workers,
-        save_every=repeats,
     )
 
 
-def _groups(model: Segmenter, settings: Finetuning, pretrained: bool) -> list[dict[str, Any]]:
+def parameter_groups(model: Segmenter, settings: Finetuning, pretrained: bool) -> list[dict[str, Any]]:
     """Parameters with their learning rates.
 
     SLidR's ``lr_head`` is for the classifier; both released codes give it to parameters named ``final.``,

@@ -8,6 +8,7 @@ however many loader workers it has.
 
 import math
 import os
+import time
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -27,6 +28,9 @@ from clip2scene.pairing.collate import collate
 from clip2scene.seeding import generator, seed_everything
 from clip2scene.training.meter import Meter
 from clip2scene.training.record import RunRecord
+
+SAVE_SECONDS = 5.0
+"""A state to resume from is saved at the end of an epoch if the last is this old: short epochs share one."""
 
 
 class Samples(Protocol):
@@ -71,7 +75,6 @@ def fit(
     epochs: int,
     batch_size: int,
     workers: int = 0,
-    save_every: int = 1,
 ) -> dict[str, float]:
     """Train `module` and return what it cost; a run that was killed continues after the last epoch it saved.
 
@@ -88,7 +91,6 @@ def fit(
         epochs: Passes over `samples`.
         batch_size: Samples a step, over all processes.
         workers: Loader processes.
-        save_every: Epochs from one saved state to the next.
 
     Raises:
         InputError: a loss is not finite; the step and the losses are named.
@@ -96,7 +98,7 @@ def fit(
     model, _ = fabric.setup(_Step(module), optimiser)
     first = _resume(fabric, module, optimiser, run)
     steps = len(_batches(len(samples), batch_size, run.seed, 0, fabric))
-    meter = Meter(fabric, run, epochs * steps, first * steps)
+    meter, saved = Meter(fabric, run, epochs * steps, first * steps), time.monotonic()
     for epoch in range(first, epochs):
         seed_everything(run.seed, "training", epoch, fabric.global_rank)
         module.train()
@@ -113,8 +115,13 @@ def fit(
             fabric.backward(loss)
             optimiser.step()
             meter.update(step, epoch, len(batch.ids), values, rate)
-        if (epoch + 1) % save_every == 0 or epoch + 1 == epochs:
-            _save(fabric, module, optimiser, run, epoch + 1)
+        due = time.monotonic() - saved >= SAVE_SECONDS or epoch + 1 == epochs
+        if due and fabric.is_global_zero:
+            _save(module, optimiser, run, epoch + 1)
+            saved = time.monotonic()
+    fabric.barrier()
+    if fabric.world_size > 1:  # each process has batch norm statistics of its own: take the first's
+        _resume(fabric, module, optimiser, run)
     return meter.close()
 
 
@@ -182,17 +189,15 @@ def _finite(losses: dict[str, Tensor], run: RunRecord, progress: Progress) -> di
     return values
 
 
-def _save(fabric: Fabric, module: nn.Module, optimiser: Optimizer, run: RunRecord, epochs: int) -> None:
+def _save(module: nn.Module, optimiser: Optimizer, run: RunRecord, epochs: int) -> None:
     """Save where the run stands after `epochs` epochs; random streams have no state to save."""
-    if fabric.is_global_zero:
-        state = {
-            "epochs": epochs,
-            "module": module.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "log_size": run.log_size(),
-        }
-        write_checkpoint(run.resume, state)
-    fabric.barrier()
+    state = {
+        "epochs": epochs,
+        "module": module.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "log_size": run.log_size(),
+    }
+    write_checkpoint(run.resume, state)
 
 
 def _resume(fabric: Fabric, module: nn.Module, optimiser: Optimizer, run: RunRecord) -> int:

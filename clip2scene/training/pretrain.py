@@ -27,7 +27,7 @@ def pretrain(
     superpixels: Path | None,
     run: RunRecord,
 ) -> None:
-    """Pre-train a backbone, unless the run is finished already.
+    """Pre-train a backbone.
 
     The checkpoint holds ``backbone``, what fine-tuning starts from; ``method``, the rest of the method's
     state, which annotation-free evaluation reads; and ``meta``, what it is.
@@ -46,8 +46,6 @@ def pretrain(
     Raises:
         InputError: bad input, or a loss that is not finite.
     """
-    if run.finished:
-        return
     data, backbone_config = config.datasets[dataset_name], config.backbones[backbone_name]
     settings = config.pretrain.of(method_name)
     dataset = get_dataset(data.format)
