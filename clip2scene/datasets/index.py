@@ -26,24 +26,30 @@ EGO_RADIUS = 1.0
 (CLIP2Scene @ f37dae7, pretrain/dataloader_nuscenes.py, remove_ego_points). The keyframe keeps all its points:
 labels are stored point by point."""
 
+STRINGS = pa.list_(pa.string())
+
 COLUMNS = pa.schema(
     [
         ("id", pa.string()),  # the keyframe's identifier
         ("scene", pa.string()),
-        ("splits", pa.list_(pa.string())),  # every split that the keyframe belongs to
+        ("splits", STRINGS),  # every split that the keyframe belongs to
         ("timestamp", pa.int64()),  # microseconds
         ("points", pa.string()),  # path
         ("labels", pa.string()),  # path, null if unlabelled
-        ("sweep_points", pa.list_(pa.string())),  # paths of earlier sweeps, the latest first
+        ("sweep_points", STRINGS),  # paths of earlier sweeps, the latest first
         ("sweep_poses", pa.list_(pa.float64())),  # [S, 4, 4]: sweep's sensor frame -> keyframe's, metres
         ("sweep_lags", pa.list_(pa.float64())),  # [S] seconds before the keyframe
-        ("camera_names", pa.list_(pa.string())),
-        ("camera_images", pa.list_(pa.string())),  # paths
+        ("camera_names", STRINGS),
+        ("camera_images", STRINGS),  # paths
         ("camera_sizes", pa.list_(pa.int64())),  # [L, 2] height and width, pixels
         ("camera_intrinsics", pa.list_(pa.float64())),  # [L, 3, 3] pixels
         ("camera_poses", pa.list_(pa.float64())),  # [L, 4, 4]: keyframe's sensor frame -> camera, metres
     ]
 )
+
+
+REPETITIVE = ["scene", *(f"{name}.list.element" for name in ("splits", "camera_names", "camera_sizes"))]
+"""Columns whose few values a dictionary makes smaller; the others are read faster without."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,12 @@ class Index:
         Raises:
             InputError: no keyframe belongs to it; the splits that exist are named.
         """
-        member = self.frames["splits"].map(lambda names: name in names).astype(bool)
-        if not member.any():
-            known = sorted({split for names in self.frames["splits"] for split in names})
-            raise InputError(
-                f"split {name!r} of {self.root}: no keyframes; splits with keyframes: {', '.join(known)}"
-            )
-        return replace(self, frames=self.frames[member])
+        membership = self.frames["splits"].explode()  # a row a keyframe and split
+        rows = membership.index[membership == name]
+        if rows.empty:
+            known = ", ".join(sorted(membership.dropna().unique()))
+            raise InputError(f"split {name!r} of {self.root}: no keyframes; splits with keyframes: {known}")
+        return replace(self, frames=self.frames.loc[rows])
 
     def subset(self, ids: Iterable[str]) -> Self:
         """The keyframes with these identifiers, in the order of the index.
@@ -113,7 +118,7 @@ def write_index(path: Path, index: Index) -> None:
     table = pa.Table.from_pandas(index.frames, schema=COLUMNS, preserve_index=False)
     table = table.replace_schema_metadata({"format": index.format, "root": str(index.root)})
     with atomic(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, use_dictionary=REPETITIVE)
 
 
 def read_index(path: Path, root: Path | None = None) -> Index:
@@ -136,7 +141,9 @@ def read_index(path: Path, root: Path | None = None) -> Index:
         missing = sorted(set(COLUMNS.names).difference(table.column_names))
         raise InputError(f"{path}: not an index of this version (missing columns: {missing}); build it again")
     metadata = table.schema.metadata
-    return Index(metadata[b"format"].decode(), root or Path(metadata[b"root"].decode()), table.to_pandas())
+    # Lists of strings stay in Arrow's memory: half a million Python strings take longer than all the rest.
+    frames = table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if kind == STRINGS else None)
+    return Index(metadata[b"format"].decode(), root or Path(metadata[b"root"].decode()), frames)
 
 
 def cameras(root: Path, row: Any) -> tuple[Camera, ...]:

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -24,10 +25,10 @@ def test_frame_skip_gives_the_counts_of_clip2scene(percent, frames):
 @pytest.mark.parametrize(("skip", "count"), [(100, 7), (20, 35), (10, 70), (4, 175), (1, 700)])
 def test_scene_skip_takes_whole_scenes_at_multiples_of_the_skip(skip, count):
     ids, scenes = full_size_train()
-    kept = scene_skip(ids, scenes, skip)
-    kept_scenes = list(dict.fromkeys(scenes[ids.index(frame)] for frame in kept))
-    assert kept_scenes == [f"scene-{number * skip - 1:04d}" for number in range(1, count + 1)]
-    assert len(kept) == sum(scenes.count(scene) for scene in kept_scenes)
+    scene_of, lengths = dict(zip(ids, scenes, strict=True)), Counter(scenes)
+    kept = Counter(scene_of[frame] for frame in scene_skip(ids, scenes, skip))
+    assert list(kept) == [f"scene-{number * skip - 1:04d}" for number in range(1, count + 1)]
+    assert all(kept[scene] == lengths[scene] for scene in kept)
 
 
 def small_index(scenes=7, keyframes=3):
