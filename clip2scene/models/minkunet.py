@@ -1,0 +1,131 @@
+"""The sparse residual U-Net (MinkUNet; Choy et al., CVPR 2019) and the parts that SPVCNN shares with it."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from clip2scene.sparse import Geometry, SparseBatchNorm, SparseConv3d, SparseReLU, SparseTensor, concatenate
+
+_MOMENTUM = (
+    0.05  # of every norm but those in the residual branches (valeoai/SLidR and CLIP2Scene: bn_momentum)
+)
+
+
+def conv_norm_relu(
+    in_channels: int, out_channels: int, momentum: float = 0.1, **kernel: int
+) -> nn.Sequential:
+    """Convolution, batch norm, ReLU."""
+    conv = SparseConv3d(in_channels, out_channels, **kernel)
+    return nn.Sequential(conv, SparseBatchNorm(out_channels, momentum), SparseReLU())
+
+
+class BasicBlock(nn.Module):
+    """relu(x + norm(conv(relu(norm(conv(x)))))), x through a 1x1x1 convolution where the width changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, momentum: float) -> None:
+        """Two 3x3x3 convolutions; `momentum` is that of the shortcut's norm."""
+        super().__init__()
+        self.conv1 = SparseConv3d(in_channels, out_channels, kernel_size=3)
+        self.norm1 = SparseBatchNorm(out_channels)
+        self.conv2 = SparseConv3d(out_channels, out_channels, kernel_size=3)
+        self.norm2 = SparseBatchNorm(out_channels)
+        self.relu = SparseReLU()
+        self.downsample: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            shortcut = SparseConv3d(in_channels, out_channels, kernel_size=1)
+            self.downsample = nn.Sequential(shortcut, SparseBatchNorm(out_channels, momentum))
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Features [V, C_in] to [V, C_out] at the same voxels."""
+        y = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
+        return self.relu(y.with_features(y.features + self.downsample(x).features))
+
+
+def _blocks(in_channels: int, out_channels: int, n_blocks: int, momentum: float) -> nn.Sequential:
+    widths = [in_channels] + [out_channels] * n_blocks
+    return nn.Sequential(*(BasicBlock(a, b, momentum) for a, b in pairwise(widths)))
+
+
+class Down(nn.Module):
+    """One level down: a strided convolution that keeps the width, then residual blocks."""
+
+    def __init__(self, in_channels: int, out_channels: int, n_blocks: int, momentum: float = 0.1) -> None:
+        """`momentum` is that of the norms outside the residual branches."""
+        super().__init__()
+        self.conv = conv_norm_relu(in_channels, in_channels, momentum, kernel_size=2, stride=2)
+        self.blocks = _blocks(in_channels, out_channels, n_blocks, momentum)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Features [V_s, C_in] to [V_2s, C_out]."""
+        return self.blocks(self.conv(x))
+
+
+class Up(nn.Module):
+    """One level up: a transposed convolution, the encoder's features beside it, then residual blocks."""
+
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, n_blocks: int, momentum: float = 0.1
+    ) -> None:
+        """`momentum` is that of the norms outside the residual branches."""
+        super().__init__()
+        self.conv = conv_norm_relu(
+            in_channels, out_channels, momentum, kernel_size=2, stride=2, transposed=True
+        )
+        self.blocks = _blocks(out_channels + skip_channels, out_channels, n_blocks, momentum)
+
+    def forward(self, x: SparseTensor, skip: SparseTensor) -> SparseTensor:
+        """Features [V_2s, C_in] and the encoder's [V_s, C_skip] to [V_s, C_out]."""
+        return self.blocks(concatenate(self.conv(x), skip))
+
+
+class MinkUNet(nn.Module):
+    """Trunk of Res16UNet34C (valeoai/SLidR model/res16unet.py), MinkUNet14A (CLIP2Scene model/minkunet.py).
+
+    Attributes:
+        out_channels: Channels of the features it returns.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: tuple[int, ...], layers: tuple[int, ...], geometry: type[Geometry]
+    ) -> None:
+        """Build the network.
+
+        Args:
+            in_channels: Channels of the input features.
+            channels: 9 widths: stem, 4 levels down, 4 levels up.
+            layers: 8 numbers of residual blocks: 4 levels down, 4 levels up.
+            geometry: The backend.
+        """
+        super().__init__()
+        self.out_channels = channels[8]
+        self.geometry = geometry
+        self.stem = conv_norm_relu(in_channels, channels[0], _MOMENTUM, kernel_size=3)
+        self.down = nn.ModuleList(
+            Down(channels[level], channels[level + 1], layers[level], _MOMENTUM) for level in range(4)
+        )
+        self.up = nn.ModuleList(
+            Up(channels[4 + level], channels[3 - level], channels[5 + level], layers[4 + level], _MOMENTUM)
+            for level in range(4)
+        )
+
+    def forward(self, coordinates: Tensor, features: Tensor) -> Tensor:
+        """Features of every voxel.
+
+        Args:
+            coordinates: [V, 4] int32 (cloud, x, y, z), every voxel once; negative ones are allowed.
+            features: [V, C].
+
+        Returns:
+            [V, out_channels], in the order of the input.
+
+        Raises:
+            InputError: there is no voxel, one is out of range, or one occurs twice.
+        """
+        geometry = self.geometry(coordinates)
+        encoded = [self.stem(SparseTensor(geometry.sort(features), geometry))]
+        for down in self.down:
+            encoded.append(down(encoded[-1]))
+        x = encoded.pop()
+        for up in self.up:
+            x = up(x, encoded.pop())
+        return geometry.unsort(x.features)

@@ -1,0 +1,93 @@
+"""SPVCNN (Tang et al., ECCV 2020), the 3D network of CLIP2Scene on lidar."""
+
+import torch
+from torch import Tensor, nn
+
+from clip2scene.models.minkunet import Down, Up, conv_norm_relu
+from clip2scene.sparse import Geometry, SparseTensor
+
+
+def _point_transform(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(in_channels, out_channels), nn.BatchNorm1d(out_channels), nn.ReLU(inplace=True)
+    )
+
+
+class SPVCNN(nn.Module):
+    """Trunk of SPVCNN as in runnanchen/CLIP2Scene model/spvcnn.py: a sparse U-Net beside a branch of points.
+
+    The released code makes its points of the integer voxel coordinates, so points are the finest voxels here.
+    At stride 1 the exchange between the two is then the identity and is left out; at strides 16 and 4 voxels
+    reach points by trilinear interpolation, and points reach voxels by their mean. (Its first voxelisation
+    floors x * 0.05 / 0.05 in float32, which moves some negative coordinates by one: a defect, not copied.)
+
+    Attributes:
+        out_channels: Channels of the features it returns: those of strides 16, 4 and 1 side by side.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: tuple[int, ...], layers: tuple[int, ...], geometry: type[Geometry]
+    ) -> None:
+        """Build the network.
+
+        Args:
+            in_channels: Channels of the input features.
+            channels: 9 widths: stem, 4 levels down, 4 levels up.
+            layers: 8 numbers of residual blocks: 4 levels down, 4 levels up.
+            geometry: The backend.
+        """
+        super().__init__()
+        self.out_channels = channels[4] + channels[6] + channels[8]
+        self.geometry = geometry
+        self.stem = nn.Sequential(
+            conv_norm_relu(in_channels, channels[0], kernel_size=3),
+            conv_norm_relu(channels[0], channels[0], kernel_size=3),
+        )
+        self.down = nn.ModuleList(
+            Down(channels[level], channels[level + 1], layers[level]) for level in range(4)
+        )
+        self.up = nn.ModuleList(
+            Up(channels[4 + level], channels[3 - level], channels[5 + level], layers[4 + level])
+            for level in range(4)
+        )
+        self.point_transforms = nn.ModuleList(
+            _point_transform(channels[a], channels[b]) for a, b in ((0, 4), (4, 6), (6, 8))
+        )
+
+    def forward(self, coordinates: Tensor, features: Tensor) -> Tensor:
+        """Features of every voxel.
+
+        Args:
+            coordinates: [V, 4] int32 (cloud, x, y, z), every voxel once; negative ones are allowed.
+            features: [V, C].
+
+        Returns:
+            [V, out_channels], in the order of the input.
+
+        Raises:
+            InputError: there is no voxel, one is out of range, or one occurs twice.
+        """
+        geometry = self.geometry(coordinates)
+        x0 = self.stem(SparseTensor(geometry.sort(features), geometry))
+        x1 = self.down[0](x0)
+        x2 = self.down[1](x1)
+        x3 = self.down[2](x2)
+        x4 = self.down[3](x3)
+        z1 = self._to_points(x4) + self.point_transforms[0](x0.features)
+
+        y2 = self.up[1](self.up[0](self._to_voxels(z1, x4), x3), x2)
+        z2 = self._to_points(y2) + self.point_transforms[1](z1)
+
+        y4 = self.up[3](self.up[2](self._to_voxels(z2, y2), x1), x0)
+        z3 = y4.features + self.point_transforms[2](z2)
+        return geometry.unsort(torch.cat([z1, z2, z3], dim=1))
+
+    @staticmethod
+    def _to_points(x: SparseTensor) -> Tensor:
+        """Features [V_s, C] of voxels at the points, [V, C]."""
+        return x.geometry.interpolate(x.features, x.stride)
+
+    @staticmethod
+    def _to_voxels(points: Tensor, like: SparseTensor) -> SparseTensor:
+        """Features [V, C] of points at the voxels of `like`, [V_s, C]."""
+        return like.with_features(like.geometry.average(points, like.stride))

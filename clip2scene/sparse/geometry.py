@@ -1,0 +1,139 @@
+"""The native backend: a batch's voxels at every stride, and what layers look up in them, built once."""
+
+import torch
+from torch import Tensor
+
+from clip2scene.errors import InputError
+from clip2scene.sparse.convolution import convolve
+from clip2scene.sparse.coordinates import floor, pack, remainder, unpack
+from clip2scene.sparse.kernel_map import KernelMap, build_kernel_map, find_neighbours
+from clip2scene.sparse.linear import LinearMap
+
+
+class Geometry:
+    """Voxels of a batch of point clouds, and the kernel maps that layers share.
+
+    Coordinates stay in units of the finest voxel: the voxels of stride s lie at multiples of s, as in
+    MinkowskiEngine. Voxels are sorted by key at every stride; so the order in which they were given changes
+    nothing, not even the last bit, and neighbours lie close in memory.
+
+    This class is the backend: layers know it by `sort`, `unsort`, `convolve`, `interpolate` and `average`
+    only.
+    """
+
+    def __init__(self, coordinates: Tensor) -> None:
+        """Voxels [V, 4] int32 (cloud, x, y, z), each once; negative coordinates are allowed.
+
+        Raises:
+            InputError: there is no voxel, one is out of range, or one occurs twice.
+        """
+        keys, order = pack(coordinates).sort()
+        twice = keys[1:] == keys[:-1]
+        if bool(twice.any()):
+            voxel = unpack(keys[1:][twice][:1])[0].tolist()
+            raise InputError(
+                f"coordinates: expected every voxel once, found (cloud, x, y, z) = {voxel} twice"
+            )
+        self._levels = {1: keys}
+        self._kernel_maps: dict[tuple[int, int, int, int], KernelMap] = {}
+        self._linear_maps: dict[tuple[str, int], LinearMap] = {}
+        places = torch.arange(len(keys), device=keys.device)
+        self._sort = LinearMap.from_entries(places, order, (len(keys), len(keys)))
+
+    def sort(self, features: Tensor) -> Tensor:
+        """Bring features [V, C] from the order in which the voxels were given into that of the keys."""
+        return self._sort(features)
+
+    def unsort(self, features: Tensor) -> Tensor:
+        """The inverse of `sort`."""
+        return self._sort.transpose(features)
+
+    def coordinates(self, stride: int) -> Tensor:
+        """Voxels [V_s, 4] int32 (cloud, x, y, z) of a stride, sorted by cloud, z, y, x."""
+        return unpack(self._keys(stride))
+
+    def convolve(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        tensor_stride: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        transposed: bool = False,
+    ) -> Tensor:
+        """Convolve the features of one stride.
+
+        Args:
+            features: [V_in, C_in] at `tensor_stride`.
+            weight: [K, C_in, C_out], K = kernel_size ** 3, x fastest.
+            tensor_stride: Stride of the input voxels.
+            kernel_size: 1, 2, 3 or 5. Odd kernels are centred, offsets of kernel 2 are 0 and 1.
+            stride: Output voxels are floor(c / (tensor_stride * stride)) * (tensor_stride * stride).
+            dilation: Spacing of the kernel's offsets, in input voxels.
+            transposed: From `tensor_stride` to `tensor_stride / stride`, by the map of the convolution that
+                led the other way.
+
+        Returns:
+            Features [V_out, C_out].
+        """
+        if kernel_size == 1 and stride == 1:
+            return features @ weight[0]
+        fine_stride = tensor_stride // stride if transposed else tensor_stride
+        kernel_map = self._kernel_map(fine_stride, kernel_size, stride, dilation)
+        return convolve(features, weight, kernel_map, transposed)
+
+    def interpolate(self, features: Tensor, stride: int) -> Tensor:
+        """Trilinear interpolation of features [V_s, C] of a stride at the finest voxels: [V, C].
+
+        The corners of voxel c are the voxels of the stride around it, from floor(c / s) * s; those that are
+        empty count as absent, the weights of the others are scaled to sum to one (torchsparse v1.4.0
+        `calc_ti_weights`, with its 1e-8 in the divisor).
+        """
+        return self._linear_map("interpolate", stride)(features)
+
+    def average(self, features: Tensor, stride: int) -> Tensor:
+        """Mean of features [V, C] of the finest voxels over each voxel of a stride: [V_s, C]."""
+        return self._linear_map("average", stride)(features)
+
+    def _keys(self, stride: int) -> Tensor:
+        if stride not in self._levels:
+            self._levels[stride] = torch.unique(floor(self._keys(stride // 2), stride))
+        return self._levels[stride]
+
+    def _kernel_map(self, tensor_stride: int, kernel_size: int, stride: int, dilation: int) -> KernelMap:
+        request = tensor_stride, kernel_size, stride, dilation
+        if request not in self._kernel_maps:
+            inputs, outputs = self._keys(tensor_stride), self._keys(tensor_stride * stride)
+            self._kernel_maps[request] = build_kernel_map(
+                inputs, outputs, kernel_size, tensor_stride, dilation
+            )
+        return self._kernel_maps[request]
+
+    def _linear_map(self, kind: str, stride: int) -> LinearMap:
+        if (kind, stride) not in self._linear_maps:
+            build = self._interpolation if kind == "interpolate" else self._averaging
+            self._linear_maps[kind, stride] = build(stride)
+        return self._linear_maps[kind, stride]
+
+    def _parents(self, stride: int) -> Tensor:
+        """[V] voxel of the stride that holds each finest voxel."""
+        return torch.searchsorted(self._keys(stride), floor(self._keys(1), stride))
+
+    def _averaging(self, stride: int) -> LinearMap:
+        parents, n_parents = self._parents(stride), len(self._keys(stride))
+        weights = 1 / torch.bincount(parents, minlength=n_parents)[parents].float()
+        voxels = torch.arange(len(parents), device=parents.device)
+        return LinearMap.from_entries(voxels, parents, (len(parents), n_parents), weights).transpose
+
+    def _interpolation(self, stride: int) -> LinearMap:
+        keys, coarse, parents = self._keys(1), self._keys(stride), self._parents(stride)
+        corners = find_neighbours(coarse, coarse, 2, stride).t()[parents]  # [V, 8], x fastest
+        upper = remainder(keys, stride) / stride  # [V, 3] in [0, 1): weights of the upper corners
+        x, y, z = torch.stack([1 - upper, upper], dim=2).unbind(1)  # [V, 2] each
+        weights = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]).flatten(1)  # [V, 8]
+        weights = weights * (corners >= 0)
+        weights = weights / (weights.sum(1, keepdim=True) + 1e-8)
+        used = weights > 0
+        voxels = used.nonzero()[:, 0]
+        return LinearMap.from_entries(voxels, corners[used], (len(keys), len(coarse)), weights[used])

@@ -1,0 +1,130 @@
+"""Kernel maps: which input voxel meets which output voxel under which offset of the kernel.
+
+Offsets are MinkowskiEngine's: x fastest, -1..1 for kernel 3, -2..2 for 5, and 0..1 for 2, in units of the
+input's tensor stride times the dilation.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from clip2scene.sparse.coordinates import shift
+from clip2scene.sparse.linear import Bags
+
+
+class Block(NamedTuple):
+    """The pairs of one offset: rows `source` [p] are multiplied by its matrix and go to rows `target` [p]."""
+
+    offset: int
+    source: Tensor
+    target: Tensor
+
+
+class KernelMap:
+    """Pairs of input and output voxels, sorted by kernel offset.
+
+    Attributes:
+        sizes: K numbers of pairs, offset by offset.
+        n_pairs: Their sum.
+        identity: Offset under which every voxel meets itself and which is left out of the pairs; None if none
+            does.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        sizes: list[int],
+        n_voxels: tuple[int, int],
+        identity: int | None,
+    ) -> None:
+        """Pairs of `inputs` [P] and `outputs` [P], of which there are `n_voxels`, `sizes` at a time."""
+        self.sizes, self.n_pairs, self.identity = sizes, sum(sizes), identity
+        self._inputs, self._outputs, self._n_voxels = inputs.int(), outputs.int(), n_voxels
+        parts = enumerate(zip(self._inputs.split(sizes), self._outputs.split(sizes), strict=True))
+        self._blocks = [Block(offset, *voxels) for offset, voxels in parts if sizes[offset]]
+        self._transposed_blocks = [Block(b.offset, b.target, b.source) for b in self._blocks]
+        self._filled = [size for size in sizes if size]
+
+    def blocks(self, products: Tensor, transposed: bool) -> Iterator[tuple[Block, Tensor]]:
+        """The offsets that have pairs, each with its part of the rows of `products` [P, C]."""
+        blocks = self._transposed_blocks if transposed else self._blocks
+        return zip(blocks, products.split(self._filled), strict=True)
+
+    def sum(self, products: Tensor, transposed: bool) -> Tensor:
+        """Add products [P, C] up by output voxel, or by input voxel if `transposed`."""
+        return (self._by_input if transposed else self._by_output).sum(products)
+
+    @cached_property
+    def _by_output(self) -> Bags:
+        return Bags.group(self._outputs, self._n_voxels[1])
+
+    @cached_property
+    def _by_input(self) -> Bags:
+        return Bags.group(self._inputs, self._n_voxels[0])
+
+
+def build_kernel_map(
+    inputs: Tensor, outputs: Tensor, kernel_size: int, tensor_stride: int, dilation: int
+) -> KernelMap:
+    """Find the pairs of a convolution.
+
+    Where outputs are the inputs and the kernel is centred, offset k finds what offset K - 1 - k finds, with
+    the roles exchanged, and the centre finds every voxel itself: under half of the offsets are looked up.
+
+    Args:
+        inputs: [V_in] sorted keys of the input voxels.
+        outputs: [V_out] sorted keys of the output voxels; the same object as `inputs` where they are the
+            same.
+        kernel_size: Edge of the kernel.
+        tensor_stride: Spacing of the input voxels.
+        dilation: Spacing of the kernel's offsets, in input voxels.
+    """
+    symmetric = inputs is outputs and kernel_size % 2 == 1
+    volume = kernel_size**3
+    n_offsets = volume // 2 if symmetric else volume
+    table = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation, n_offsets)
+    hit = table >= 0
+    sizes = hit.sum(1).tolist()
+    source, target = table[hit], hit.nonzero()[:, 1]
+    if symmetric:
+        mirrored_source, mirrored_target = reversed(target.split(sizes)), reversed(source.split(sizes))
+        source, target = torch.cat([source, *mirrored_source]), torch.cat([target, *mirrored_target])
+        sizes = [*sizes, 0, *reversed(sizes)]
+    identity = volume // 2 if symmetric else None
+    return KernelMap(source, target, sizes, (len(inputs), len(outputs)), identity)
+
+
+def find_neighbours(
+    keys: Tensor,
+    queries: Tensor,
+    kernel_size: int,
+    tensor_stride: int,
+    dilation: int = 1,
+    n_offsets: int | None = None,
+) -> Tensor:
+    """Position in `keys` of each query's neighbour under the first n offsets (None: all): [n, Q], -1 if none.
+
+    Neighbours along x lie side by side in the sorted keys, so that only the first of a row of the kernel is
+    searched for; from there to the next are at most `dilation` keys.
+    """
+    first = -(kernel_size // 2) if kernel_size % 2 else 0
+    step = tensor_stride * dilation
+    axis = range(first * step, (first + kernel_size) * step, step)
+    n_rows = kernel_size**2 if n_offsets is None else -(-n_offsets // kernel_size)
+    starts = [shift(axis[0], y, z) for z in axis for y in axis][:n_rows]
+    end = keys.new_full((1,), torch.iinfo(keys.dtype).max)
+    ended = torch.cat([keys, end])  # past the last key, so that every position can be read
+    wanted = queries + keys.new_tensor(starts)[:, None]  # [rows of the kernel, Q]
+    position = torch.searchsorted(keys, wanted)
+    columns = []
+    for x in range(kernel_size):
+        if x > 0:
+            wanted = wanted + step
+            for _ in range(dilation):
+                position = position + (ended.take(position) < wanted)
+        columns.append(torch.where(ended.take(position) == wanted, position, -1))
+    return torch.stack(columns, dim=1).flatten(0, 1)[:n_offsets]

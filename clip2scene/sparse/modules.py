@@ -1,0 +1,108 @@
+"""Layers on sparse tensors. They own parameters; how to convolve is the geometry's business, a backend's."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from clip2scene.sparse.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class SparseTensor:
+    """Features at the voxels of one stride.
+
+    Attributes:
+        features: [V_s, C], in the geometry's order.
+        geometry: The voxels.
+        stride: Spacing of the voxels, in units of the finest.
+    """
+
+    features: Tensor
+    geometry: Geometry
+    stride: int = 1
+
+    def with_features(self, features: Tensor) -> "SparseTensor":
+        """Other features at the same voxels."""
+        return replace(self, features=features)
+
+
+def concatenate(*tensors: SparseTensor) -> SparseTensor:
+    """Channels of tensors at the same voxels, side by side."""
+    return tensors[0].with_features(torch.cat([tensor.features for tensor in tensors], dim=1))
+
+
+class SparseConv3d(nn.Module):
+    """Sparse convolution; coordinates and order of offsets are MinkowskiEngine's (see `Geometry.convolve`).
+
+    Attributes:
+        kernel: [K, C_in, C_out], offsets x fastest, drawn uniformly from +-1 / sqrt(fan) as MinkowskiEngine
+            0.5.4 and torchsparse 1.4.0 do; fan = K * C_in, for transposed convolutions K * C_out.
+        bias: [C_out] or None.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        transposed: bool = False,
+        bias: bool = False,
+    ) -> None:
+        """A convolution with a cubic kernel of edge 1, 2, 3 or 5 and stride 1 or 2."""
+        super().__init__()
+        if kernel_size not in (1, 2, 3, 5) or stride not in (1, 2):
+            raise ValueError(
+                f"kernel_size {kernel_size} and stride {stride}: expected 1, 2, 3 or 5, and 1 or 2"
+            )
+        self.kernel_size, self.stride, self.dilation, self.transposed = (
+            kernel_size,
+            stride,
+            dilation,
+            transposed,
+        )
+        bound = 1 / math.sqrt((out_channels if transposed else in_channels) * kernel_size**3)
+        self.kernel = nn.Parameter(
+            torch.empty(kernel_size**3, in_channels, out_channels).uniform_(-bound, bound)
+        )
+        self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Convolve features [V_in, C_in] at one stride to features [V_out, C_out] at the next."""
+        features = x.geometry.convolve(
+            x.features, self.kernel, x.stride, self.kernel_size, self.stride, self.dilation, self.transposed
+        )
+        if self.bias is not None:
+            features = features + self.bias
+        stride = x.stride // self.stride if self.transposed else x.stride * self.stride
+        return SparseTensor(features, x.geometry, stride)
+
+    def extra_repr(self) -> str:
+        """What `print` shows of the layer."""
+        _, in_channels, out_channels = self.kernel.shape
+        kind = ", transposed" if self.transposed else ""
+        return f"{in_channels}, {out_channels}, kernel {self.kernel_size}, stride {self.stride}{kind}"
+
+
+class SparseBatchNorm(nn.Module):
+    """Batch normalisation over all voxels of the batch."""
+
+    def __init__(self, channels: int, momentum: float = 0.1) -> None:
+        """Normalise `channels` channels."""
+        super().__init__()
+        self.bn = nn.BatchNorm1d(channels, momentum=momentum)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Normalise features [V, C]."""
+        return x.with_features(self.bn(x.features))
+
+
+class SparseReLU(nn.Module):
+    """ReLU, in place."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Clip features [V, C] at zero."""
+        return x.with_features(x.features.relu_())
