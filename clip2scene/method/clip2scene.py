@@ -13,6 +13,7 @@ from clip2scene.method.self_training import switch_labels
 from clip2scene.method.semantic import semantic_loss
 from clip2scene.method.spatial_temporal import spatial_temporal_loss
 from clip2scene.models.maskclip import load_maskclip, sample_features
+from clip2scene.models.prompts import load_text_embeddings
 from clip2scene.pairing.batch import Batch
 
 
@@ -34,9 +35,8 @@ class Clip2Scene(Method):
         super().__init__(config, recipe, backbone, resources)
         self.recipe = get_recipe(recipe)
         self.backbone = backbone
-        text = torch.load(resources.text, weights_only=True)["embeddings"]
-        self.register_buffer("text", text, persistent=False)  # [C, D]
-        sizes = backbone.out_channels, text.shape[1]
+        self.register_buffer("text", load_text_embeddings(resources.text), persistent=False)  # [C, D]
+        sizes = backbone.out_channels, self.text.shape[1]
         self.semantic = nn.Linear(*sizes) if self.recipe.semantic_weight else None
         self.spatial_temporal = nn.Linear(*sizes) if self.recipe.spatial_temporal_weight else None
         if resources.teacher:

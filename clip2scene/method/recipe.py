@@ -11,9 +11,9 @@ class Recipe:
     """Every choice in CLIP2Scene's losses.
 
     Attributes:
-        semantic: ``eq1``: equation 1 as printed, a sum over classes of a contrast between the points of a
-            class and all others, positives not in the denominator. ``cross_entropy``: over classes, mean over
-            pairs.
+        semantic: ``eq1``: equation 1 as printed, a contrast between the points of a class and all others,
+            summed over classes. ``eq1_bounded``: the same with the positives in the denominator too, mean
+            over classes. ``cross_entropy``: of each point over classes, mean over pairs.
         temperature: tau of the semantic loss.
         normalise: L2-normalise point and pixel features, so that their scalar products are cosines.
         normalise_images: Give the teacher images as it was trained on (mean, standard deviation), not in
@@ -34,7 +34,7 @@ class Recipe:
             itself.
     """
 
-    semantic: Literal["eq1", "cross_entropy"]
+    semantic: Literal["eq1", "eq1_bounded", "cross_entropy"]
     temperature: float
     normalise: bool
     normalise_images: bool
@@ -53,17 +53,18 @@ class Recipe:
 PAPER = Recipe(
     semantic="eq1",
     temperature=0.5,
-    normalise=False,
+    normalise=True,
     normalise_images=True,
     fusion="pixels_and_points",
     attention_text="pair",
     reduction="sum_per_cell",
     self_training_start=10 / 20,
 )
-"""Equations 1 to 4 as printed, D the plain scalar product; self-training "after 10 epochs" of 20. Where the
-paper is silent (loss weights, probability and granularity of self-training) it follows the released code. As
-the positives are not in equation 1's denominator and points are not normalised, this loss has no lower
-bound."""
+"""Equations 1 to 4 as printed, self-training "after 10 epochs" of 20. Where the paper is silent (loss
+weights, probability and granularity of self-training) it follows the released code. The paper does not say
+that point features are normalised, but its scalar products are with CLIP's unit vectors, and without it
+equation 1, whose positives are not in the denominator, has no lower bound: features then grow without end (to
+1e14 in 200 steps at the released learning rate, in a toy problem)."""
 
 RELEASED = Recipe(
     semantic="cross_entropy",
@@ -81,7 +82,7 @@ model/fusionNet.py) where it does not crash: self-training at ``epoch > 10`` of 
 self-training on points without a pixel is left out, as its result is overwritten there before it is used."""
 
 FIXED = Recipe(
-    semantic="cross_entropy",
+    semantic="eq1_bounded",
     temperature=0.07,
     normalise=True,
     normalise_images=True,
@@ -90,11 +91,11 @@ FIXED = Recipe(
     reduction="mean",
     self_training_start=10 / 20,
 )
-"""The paper's structure with well-posed reductions. Equation 1 becomes, for each pair, the cross-entropy over
-classes of cosines (InfoNCE between points and texts, the positive in the denominator: bounded below, no class
-without negatives); equation 2 a mean over pairs, so that its scale does not grow with the number of points in
-a cell. Cosines lie in -1..1, and at the paper's tau of 0.5 even a perfect point would get a probability of at
-most 0.33 over 16 orthogonal texts, so tau is SLidR's 0.07."""
+"""The paper's structure with well-posed reductions: equation 1 with the positives in the denominator (so that
+it is bounded below by 0, and a batch of one class is no special case) and a mean over classes (so that its
+scale does not depend on how many occur); equation 2 as a mean over pairs (so that its scale does not depend
+on how many share a cell). Cosines lie in -1..1, and at the paper's tau of 0.5 no two logits differ by more
+than 4, so tau is SLidR's 0.07."""
 
 
 def _with_ablations(name: str, recipe: Recipe) -> dict[str, Recipe]:

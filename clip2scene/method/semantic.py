@@ -18,11 +18,10 @@ def semantic_loss(scores: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     Returns:
         A scalar.
     """
-    loss = contrast_of_classes if recipe.semantic == "eq1" else F.cross_entropy
-    return loss(scores / recipe.temperature, labels)
+    return LOSSES[recipe.semantic](scores / recipe.temperature, labels)
 
 
-def contrast_of_classes(logits: Tensor, labels: Tensor) -> Tensor:
+def equation_1(logits: Tensor, labels: Tensor) -> Tensor:
     """Equation 1 as printed.
 
     L = - sum_c log( sum_{i: label c} exp(D(t_c, p_i) / tau) / sum_{j: label not c} exp(D(t_c, p_j) / tau) )
@@ -37,11 +36,35 @@ def contrast_of_classes(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         A scalar, which may be negative: the positives are not in the denominator.
     """
-    present = torch.unique(labels)
-    if len(present) < 2:
+    logits, positive = _of_present_classes(logits, labels)
+    if positive.all():
         return 0.0 * logits.sum()
-    logits = logits.index_select(1, present)  # [M, P]
-    positive = labels[:, None] == present
-    numerator = logits.masked_fill(~positive, -torch.inf).logsumexp(dim=0)  # [P]
-    denominator = logits.masked_fill(positive, -torch.inf).logsumexp(dim=0)
-    return (denominator - numerator).sum()
+    negatives = logits.masked_fill(positive, -torch.inf).logsumexp(dim=0)  # [P]
+    return (negatives - logits.masked_fill(~positive, -torch.inf).logsumexp(dim=0)).sum()
+
+
+def equation_1_bounded(logits: Tensor, labels: Tensor) -> Tensor:
+    """Equation 1 with all points in the denominator, and a mean over the P classes that occur.
+
+    L = - 1/P sum_c log( sum_{i: label c} exp(D(t_c, p_i) / tau) / sum_j exp(D(t_c, p_j) / tau) )
+
+    Args:
+        logits: [M, C] D(t_c, p_i) / tau.
+        labels: [M] 0..C-1.
+
+    Returns:
+        A scalar, 0 or more.
+    """
+    logits, positive = _of_present_classes(logits, labels)
+    positives = logits.masked_fill(~positive, -torch.inf).logsumexp(dim=0)  # [P]
+    return (logits.logsumexp(dim=0) - positives).mean()
+
+
+def _of_present_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [M, P] of the P classes among labels [M], and which pairs have which of them [M, P]."""
+    present = torch.unique(labels)
+    return logits.index_select(1, present), labels[:, None] == present
+
+
+LOSSES = {"eq1": equation_1, "eq1_bounded": equation_1_bounded, "cross_entropy": F.cross_entropy}
+"""By `Recipe.semantic`."""

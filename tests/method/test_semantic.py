@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clip2scene.method.recipe import FIXED, PAPER, RELEASED
-from clip2scene.method.semantic import contrast_of_classes, semantic_loss
+from clip2scene.method.semantic import semantic_loss
 
 LABELS = [0, 3, 3, 1, 0, 3, 1, 0]  # class 2 does not occur
 
@@ -22,43 +22,56 @@ def dot(a, b):
     return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
 
 
+def sums_of_equation_1(points, texts, c, tau):
+    """Sums of exp(D(t_c, p) / tau) over the points of class c and over the others."""
+    inside = outside = 0.0
+    for point, label in zip(points, LABELS, strict=True):
+        value = math.exp(dot(texts[c], point) / tau)
+        inside, outside = (inside + value, outside) if label == c else (inside, outside + value)
+    return inside, outside
+
+
 def test_paper_is_equation_1(features):
     points, texts = features
     expected = 0.0
-    for c in sorted(set(LABELS)):
-        numerator = denominator = 0.0
-        for point, label in zip(points, LABELS, strict=True):
-            value = math.exp(dot(texts[c], point) / 0.5)
-            if label == c:
-                numerator += value
-            else:
-                denominator += value
-        expected -= math.log(numerator / denominator)
+    for c in (0, 1, 3):
+        inside, outside = sums_of_equation_1(points, texts, c, tau=0.5)
+        expected -= math.log(inside / outside)
     loss = semantic_loss(points @ texts.T, torch.tensor(LABELS), PAPER)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("recipe", "tau", "unit"), [(RELEASED, 1.0, False), (FIXED, 0.07, True)])
-def test_cross_entropy_over_classes(features, recipe, tau, unit):
+def test_fixed_is_equation_1_with_positives_in_the_denominator_and_a_mean(features):
     points, texts = features
-    assert recipe.normalise == unit  # scores come normalised or not from Clip2Scene.embed
     expected = 0.0
-    for point, label in zip(points, LABELS, strict=True):
-        scores = [dot(text, point) / tau for text in texts]
-        expected += (math.log(sum(map(math.exp, scores))) - scores[label]) / len(LABELS)
-    loss = semantic_loss(points @ texts.T, torch.tensor(LABELS), recipe)
+    for c in (0, 1, 3):
+        inside, outside = sums_of_equation_1(points, texts, c, tau=0.07)
+        expected -= math.log(inside / (inside + outside)) / 3
+    loss = semantic_loss(points @ texts.T, torch.tensor(LABELS), FIXED)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_equation_1_without_negatives_is_zero_and_has_a_gradient():
-    logits = torch.randn(4, 3, requires_grad=True)
-    loss = contrast_of_classes(logits, torch.ones(4, dtype=torch.long))
+def test_released_is_cross_entropy_over_classes(features):
+    points, texts = features
+    expected = 0.0
+    for point, label in zip(points, LABELS, strict=True):
+        scores = [dot(text, point) for text in texts]
+        expected += (math.log(sum(map(math.exp, scores))) - scores[label]) / len(LABELS)
+    loss = semantic_loss(points @ texts.T, torch.tensor(LABELS), RELEASED)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("recipe", [PAPER, FIXED])
+def test_one_class_is_no_contrast(recipe):
+    scores = torch.randn(4, 3, requires_grad=True)
+    loss = semantic_loss(scores, torch.ones(4, dtype=torch.long), recipe)
     loss.backward()
     assert loss.item() == 0
-    assert torch.equal(logits.grad, torch.zeros(4, 3))
+    assert torch.allclose(scores.grad, torch.zeros(4, 3), atol=1e-6)
 
 
-def test_equation_1_does_not_overflow():
-    logits = torch.tensor([[1e4, 0.0], [0.0, 1e4]], requires_grad=True)
-    contrast_of_classes(logits, torch.tensor([0, 1])).backward()
-    assert torch.isfinite(logits.grad).all()
+@pytest.mark.parametrize("recipe", [PAPER, FIXED])
+def test_contrasts_do_not_overflow(recipe):
+    scores = torch.tensor([[1e4, 0.0], [0.0, 1e4], [-1e4, 0.0]], requires_grad=True)
+    semantic_loss(scores, torch.tensor([0, 1, 0]), recipe).backward()
+    assert torch.isfinite(scores.grad).all()
