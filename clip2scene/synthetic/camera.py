@@ -52,7 +52,7 @@ class Camera:
 
     Attributes:
         directions: [3, H, W] float32, unit vectors.
-        intrinsics: [3, 3] float64, pixels; the corner of the first pixel is at 0, 0.
+        intrinsics: [3, 3] float64, pixels; the middle of the first pixel is at 0, 0 (as OpenCV has it).
         to_ego: [4, 4] float64, camera to ego vehicle.
         delay: Seconds from the lidar's time stamp to the camera's.
         reach: How far it sees, metres.
@@ -70,7 +70,7 @@ class Camera:
         height, width = size
         focal = mount.focal * width
         intrinsics = np.array([[focal, 0, 0.51 * width], [0, focal, 0.545 * height], [0, 0, 1]])
-        row, column = np.mgrid[0.5:height, 0.5:width]
+        row, column = np.mgrid[0:height, 0:width]
         rays = np.stack(
             [(column - intrinsics[0, 2]) / focal, (row - intrinsics[1, 2]) / focal, np.ones(size)]
         )
@@ -96,7 +96,7 @@ class Camera:
             pixel = points[..., axis] * scale + self.intrinsics[axis, 2]
             first = np.where(valid, pixel, np.inf).min(axis=1)
             end = np.where(valid, pixel, -np.inf).max(axis=1)
-            bounds += [np.clip(first - 0.5, 0, length), np.clip(end + 0.5, 0, length)]
+            bounds += [np.clip(first - 1e-3, 0, length), np.clip(end + 1e-3, 0, length)]
         top, bottom, left, right = (np.ceil(bound).astype(int) for bound in bounds)
         windows = np.stack([np.arange(len(corners)), top, bottom, left, right], axis=1)
         return windows[(top < bottom) & (left < right)]

@@ -31,8 +31,8 @@ _QUALITY = 90
 def generate(root: Path, version: str, parameters: Synthetic, seed: int, processes: int) -> None:
     """Write a data set: sensor files, tables, splits, and captioned crops of the train scenes.
 
-    The bytes depend on `parameters` and `seed` alone. The splits, in ``splits.json`` among the tables, are train,
-    val, and, as SLidR divides train, verifying (every seventh scene of it) and parametrize (the others).
+    The bytes depend on `parameters` and `seed` alone. The splits, in ``splits.json`` among the tables, are
+    train, val, and, as SLidR divides train, verifying (every seventh scene of it) and parametrize (the rest).
 
     Args:
         root: Folder of the data set; replaced as a whole once everything is written.

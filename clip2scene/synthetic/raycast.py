@@ -33,8 +33,8 @@ class Sensor(Protocol):
         """The rays that may hit boxes.
 
         Args:
-            corners: [P, 8, 3] float32, metres, sensor frame; bits 2, 1, 0 of a corner's position are its sides
-                on the box's x, y, z axes.
+            corners: [P, 8, 3] float32, metres, sensor frame; bits 2, 1, 0 of a corner's number are its
+                sides on the box's x, y, z axes.
 
         Returns:
             [R, 5] int: box, first row, end row, first column, end column. A box has no window where the

@@ -19,7 +19,7 @@ def write_keyframe(source: Path, root: Path, version: str) -> None:
 
     `source` holds ``keyframe.json``, a sweep and six images. Its lidar-to-camera transforms already carry the
     vehicle's motion between the sensors' time stamps; here that motion goes back into a pose of the vehicle
-    for each camera, so that nuScenes' chain lidar -> ego -> global -> ego -> camera gives the same transforms.
+    for each camera, so that nuScenes' chain lidar, ego, global, ego, camera gives the same transforms.
     Points inside a box have the box's category, all others are noise (0). The one scene stands in the splits
     train, parametrize and val: enough to run every stage, meaningless as an evaluation.
 

@@ -172,7 +172,7 @@ def _things(layout: Layout, ego_speed: float, traffic: float, rng: Rng) -> list[
 
 def _traffic(layout: Layout, ego_speed: float, density: float, rng: Rng) -> list[Thing]:
     """Moving vehicles; those of a lane share its speed."""
-    deck = _deck(rng, car=6, truck=2, bus=1, motorcycle=3, bicycle=3)
+    deck = _deck(rng, car=6, truck=2, trailer=1, bus=1, motorcycle=3, bicycle=3)
 
     def draw() -> tuple[str, Shape]:
         name = next(deck)
@@ -193,7 +193,7 @@ def _traffic(layout: Layout, ego_speed: float, density: float, rng: Rng) -> list
 
 def _kerbside(layout: Layout, side: int, density: float, rng: Rng) -> list[Thing]:
     """Parked vehicles (not where the road works are, nor near the crossing) and people on the sidewalk."""
-    parked = _deck(rng, car=6, truck=2, trailer=2, bus=1, motorcycle=4, bicycle=4)
+    parked = _deck(rng, car=8, truck=2, trailer=2, bus=1, motorcycle=3, bicycle=4)
     walking = _deck(rng, pedestrian=7, bicycle=2, motorcycle=1)
 
     def draw(deck: Iterator[str]) -> Callable[[], tuple[str, Shape]]:
@@ -205,7 +205,7 @@ def _kerbside(layout: Layout, side: int, density: float, rng: Rng) -> list[Thing
 
     yaw = 0.0 if side < 0 else np.pi
     strip = lambda: side * (layout.kerb - _PARKING / 2 + rng.normal(0, 0.08))  # noqa: E731
-    row = _row(rng, (_START, _END), (0.8 / density, 4 / density), draw(parked), strip, yaw)
+    row = _row(rng, (_START, _END), (1.5 / density, 8 / density), draw(parked), strip, yaw)
     start = layout.works[side > 0]
     free = [
         thing
@@ -217,7 +217,7 @@ def _kerbside(layout: Layout, side: int, density: float, rng: Rng) -> list[Thing
         lateral = lambda: side * rng.uniform(layout.kerb + 0.9, layout.walk - 0.3)  # noqa: E731
         facing = rng.uniform(0, 2 * np.pi) if direction == 0 else (0.0 if direction > 0 else np.pi)
         row = _row(
-            rng, (_START, _END), (4 / density, 16 / density), draw(walking), lateral, facing, direction * 1.2
+            rng, (_START, _END), (3 / density, 12 / density), draw(walking), lateral, facing, direction * 1.2
         )
         people += [thing for thing in row if thing.name == "pedestrian" or direction == 0]
     return free + people

@@ -182,7 +182,7 @@ class World:
     rain: float
 
     def poses(self, time: float) -> tuple[np.ndarray, np.ndarray]:
-        """Positions [T, 3] on the ground (metres) and headings [T] (radians) of all things at a time (seconds)."""
+        """Positions [T, 3] (metres, on the ground) and headings [T] (radians) of all things at a time."""
         along, lateral, yaw, speed = (
             np.array([(thing.along, thing.lateral, thing.yaw, thing.speed) for thing in self.things])
             .reshape(-1, 4)
@@ -234,5 +234,9 @@ def points_in_box(points: np.ndarray, transform: np.ndarray, size: tuple[float, 
     Returns:
         [N] bool.
     """
-    local = (points - transform[:3, 3]) @ transform[:3, :3]
-    return (np.abs(local) <= np.asarray(size) / 2).all(axis=1)
+    half = np.asarray(size) / 2
+    near = np.flatnonzero(np.abs(points[:, 0] - transform[0, 3]) <= np.linalg.norm(half))  # most are far away
+    local = (points[near] - transform[:3, 3]) @ transform[:3, :3]
+    inside = np.zeros(len(points), dtype=bool)
+    inside[near] = (np.abs(local) <= half).all(axis=1)
+    return inside

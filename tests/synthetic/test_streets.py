@@ -1,0 +1,97 @@
+"""What is on the streets, and that lidar and cameras see one world."""
+
+import numpy as np
+import pytest
+
+from clip2scene.config import Synthetic
+from clip2scene.errors import InputError
+from clip2scene.seeding import generator
+from clip2scene.synthetic import streets
+from clip2scene.synthetic.camera import MOUNTS, Camera, photograph
+from clip2scene.synthetic.categories import CLASSES, category_id
+from clip2scene.synthetic.lidar import LIDAR_TO_EGO, Lidar, scan
+from clip2scene.synthetic.world import World
+
+
+def street(number: int = 0, **parameters) -> tuple[World, Synthetic]:
+    values = Synthetic(**parameters)
+    return streets.make_world(values, generator(0, "street", number)), values
+
+
+def sweep(world: World, parameters: Synthetic, time: float) -> tuple[np.ndarray, np.ndarray]:
+    lidar = Lidar.build(parameters.beams, parameters.azimuth_steps)
+    pose = world.ego(time) @ LIDAR_TO_EGO
+    return scan(world, world.primitives(time), lidar, pose, parameters, generator(0, "lidar"))
+
+
+def test_every_class_is_seen():
+    """Each street shows the lidar nearly all of the 16 classes in a few seconds, two of them all."""
+    seen = []
+    for number in range(2):
+        world, parameters = street(number)
+        ids = np.concatenate([sweep(world, parameters, time)[1] for time in (0.0, 1.2, 2.4, 3.5)])
+        seen.append({name for name in CLASSES if category_id(name) in ids})
+    assert all(len(classes) >= 14 for classes in seen)
+    assert set.union(*seen) == set(CLASSES)
+
+
+def test_left_out_classes_are_nowhere():
+    left_out = ("car", "vegetation", "terrain")
+    world, parameters = street(without=left_out)
+    _, ids = sweep(world, parameters, 1.0)
+    found = set(ids) | set(world.parts.category) | set(world.ground.category.ravel())
+    assert found.isdisjoint(map(category_id, left_out))
+    assert category_id("truck") in found
+
+
+def test_unknown_class_is_refused():
+    with pytest.raises(InputError, match="'cars' cannot be left out; expected names among barrier"):
+        streets.check(Synthetic(without=("cars",)))
+
+
+def test_traffic_and_rain():
+    empty, _ = street(traffic=0)
+    assert not {thing.name for thing in empty.things} & {"car", "bus", "pedestrian", "bicycle"}
+    dense, _ = street(traffic=2.0)
+    normal, parameters = street()
+    assert len(dense.things) > 1.2 * len(normal.things)
+    wet, wet_parameters = street(rain=0.8)
+    dry_points, wet_points = sweep(normal, parameters, 1.0)[0], sweep(wet, wet_parameters, 1.0)[0]
+    assert len(wet_points) < 0.9 * len(dry_points)
+    assert wet_points[:, 3].mean() < 0.8 * dry_points[:, 3].mean()
+
+
+def test_things_move_at_their_speed():
+    world, _ = street()
+    (before, _), (after, _) = world.poses(0.0), world.poses(0.5)
+    expected = np.abs([thing.speed for thing in world.things]) * 0.5
+    moved = np.linalg.norm(after[:, :2] - before[:, :2], axis=1)
+    assert (expected > 2).sum() > 5
+    np.testing.assert_allclose(moved, expected, rtol=0.1)
+
+
+def test_lidar_points_land_on_pixels_of_their_class():
+    """Two sensors, one world: at one instant, points fall on pixels that show their class."""
+    world, parameters = street(range_noise=0.0)
+    points, ids = sweep(world, parameters, 1.0)
+    agree = total = hidden = 0
+    for name, mount in MOUNTS.items():
+        camera = Camera.build(mount, parameters.image_size)
+        pose = world.ego(1.0) @ camera.to_ego
+        _, view = photograph(world, world.primitives(1.0), camera, pose, generator(0, name))
+        to_camera = np.linalg.inv(camera.to_ego) @ LIDAR_TO_EGO
+        seen = points[:, :3] @ to_camera[:3, :3].T + to_camera[:3, 3]
+        pixel = seen @ camera.intrinsics.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            column, row = np.rint(pixel[:, :2] / pixel[:, 2:]).T
+        height, width = parameters.image_size
+        inside = (seen[:, 2] > 1) & (column > 0) & (column < width - 1) & (row > 0) & (row < height - 1)
+        row, column, label = row[inside].astype(int), column[inside].astype(int), ids[inside]
+        depth = (view.depth * camera.directions[2])[row, column]
+        open_ = depth > seen[inside, 2] - 0.5  # the lidar sits higher and looks over some things
+        agree += (view.category[row, column] == label)[open_].sum()
+        total += open_.sum()
+        hidden += (~open_).sum()
+        assert inside.sum() > 300
+    assert agree / total > 0.97
+    assert hidden / (hidden + total) < 0.12
