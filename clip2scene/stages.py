@@ -13,7 +13,7 @@ from clip2scene.workflow import Workflow
 def compute(workflow: Workflow, key: str) -> None:
     """Compute a run into its folder, unless it is finished; a killed one continues where it was.
 
-    Each stage imports its own libraries: a fine-tuning job starts without CLIP, a teacher without the networks.
+    Each stage imports its own libraries: fine-tuning starts without CLIP, the teacher without 3D networks.
 
     Raises:
         InputError: bad input; the run's folder then holds no ``metrics.json``.
