@@ -94,14 +94,15 @@ def _compress(root: Path, parameters: config.Superpixels, image: str) -> pa.Reco
 
 
 class SuperpixelFile:
-    """Superpixel maps by image path, from a file that `write_superpixels` made.
-
-    Nothing is read before the first map is asked for, so that an instance may travel to a worker process.
-    """
+    """Superpixel maps by image path, from a file that `write_superpixels` made."""
 
     def __init__(self, path: Path) -> None:
         """`path` is the file."""
         self.path = path
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """Travel to a worker process as a path, not as the file's content."""
+        return type(self), (self.path,)
 
     @cached_property
     def _table(self) -> pa.Table:

@@ -1,11 +1,11 @@
-import json
-
 import numpy as np
-import pytest
 
+from clip2scene.config import DatasetConfig
 from clip2scene.datasets.frame import Camera
+from clip2scene.datasets.index import build, load_frame, read_index
 from clip2scene.datasets.nuscenes import NuScenes
-from clip2scene.pairing.projection import project
+from clip2scene.pairing.projection import pair, project
+from clip2scene.synthetic.real_keyframe import write_keyframe
 
 README_COUNTS = {
     "CAM_FRONT": 3056,
@@ -17,20 +17,16 @@ README_COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", README_COUNTS)
-def test_pairs_of_a_real_keyframe_are_as_many_as_its_readme_says(shared_data, name):
-    folder = shared_data / "nuscenes_scene-0061"
-    keyframe = json.loads((folder / "keyframe.json").read_text())
-    points, _ = NuScenes().read_points(folder / keyframe["lidar"]["file"])
-    record = keyframe["cameras"][name]
-    camera = Camera(
-        name,
-        folder / record["file"],
-        (900, 1600),
-        np.array(record["intrinsics"]),
-        np.array(record["lidar2cam"]),
-    )
-    assert len(project(points, camera)[0]) == README_COUNTS[name]
+def test_pairs_of_a_real_keyframe_are_as_many_as_its_readme_says(shared_data, tmp_path):
+    """From nuScenes' tables through the index to the pairs."""
+    root, out = tmp_path / "real", tmp_path / "index.parquet"
+    write_keyframe(shared_data / "nuscenes_scene-0061", root, "v1.0-keyframe")
+    build(DatasetConfig(root=root, version="v1.0-keyframe"), out)
+    frame = load_frame(NuScenes(), root, read_index(out).frames.iloc[0])
+    pairs = pair(frame)
+    found = {camera.name: int((pairs.image == i).sum()) for i, camera in enumerate(frame.cameras)}
+    assert found == README_COUNTS
+    assert len(pairs) == 22115
 
 
 def test_points_behind_near_or_beyond_the_border_have_no_pixel():
