@@ -80,8 +80,20 @@ class Geometry:
         if kernel_size == 1 and stride == 1:
             return features @ weight[0]
         fine_stride = tensor_stride // stride if transposed else tensor_stride
-        kernel_map = self._kernel_map(fine_stride, kernel_size, stride, dilation)
+        kernel_map = self.kernel_map(fine_stride, kernel_size, stride, dilation)
         return convolve(features, weight, kernel_map, transposed)
+
+    def kernel_map(
+        self, tensor_stride: int, kernel_size: int, stride: int = 1, dilation: int = 1
+    ) -> KernelMap:
+        """The pairs of a convolution (see `convolve`), built when first asked for."""
+        request = tensor_stride, kernel_size, stride, dilation
+        if request not in self._kernel_maps:
+            inputs, outputs = self._keys(tensor_stride), self._keys(tensor_stride * stride)
+            self._kernel_maps[request] = build_kernel_map(
+                inputs, outputs, kernel_size, tensor_stride, dilation
+            )
+        return self._kernel_maps[request]
 
     def interpolate(self, features: Tensor, stride: int) -> Tensor:
         """Trilinear interpolation of features [V_s, C] of a stride at the finest voxels: [V, C].
@@ -100,15 +112,6 @@ class Geometry:
         if stride not in self._levels:
             self._levels[stride] = torch.unique(floor(self._keys(stride // 2), stride))
         return self._levels[stride]
-
-    def _kernel_map(self, tensor_stride: int, kernel_size: int, stride: int, dilation: int) -> KernelMap:
-        request = tensor_stride, kernel_size, stride, dilation
-        if request not in self._kernel_maps:
-            inputs, outputs = self._keys(tensor_stride), self._keys(tensor_stride * stride)
-            self._kernel_maps[request] = build_kernel_map(
-                inputs, outputs, kernel_size, tensor_stride, dilation
-            )
-        return self._kernel_maps[request]
 
     def _linear_map(self, kind: str, stride: int) -> LinearMap:
         if (kind, stride) not in self._linear_maps:

@@ -89,7 +89,8 @@ def build_kernel_map(
     table = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation, n_offsets)
     hit = table >= 0
     sizes = hit.sum(1).tolist()
-    source, target = table[hit], hit.nonzero()[:, 1]
+    pairs = hit.flatten().nonzero()[:, 0]
+    source, target = table.flatten()[pairs], pairs % len(outputs)
     if symmetric:
         mirrored_source, mirrored_target = reversed(target.split(sizes)), reversed(source.split(sizes))
         source, target = torch.cat([source, *mirrored_source]), torch.cat([target, *mirrored_target])
@@ -120,11 +121,12 @@ def find_neighbours(
     ended = torch.cat([keys, end])  # past the last key, so that every position can be read
     wanted = queries + keys.new_tensor(starts)[:, None]  # [rows of the kernel, Q]
     position = torch.searchsorted(keys, wanted)
-    columns = []
-    for x in range(kernel_size):
-        if x > 0:
-            wanted = wanted + step
-            for _ in range(dilation):
-                position = position + (ended.take(position) < wanted)
-        columns.append(torch.where(ended.take(position) == wanted, position, -1))
+    found = ended.take(position)
+    columns = [torch.where(found == wanted, position, -1)]
+    for _ in range(kernel_size - 1):
+        wanted = wanted + step
+        for _ in range(dilation):
+            position = position + (found < wanted)
+            found = ended.take(position)
+        columns.append(torch.where(found == wanted, position, -1))
     return torch.stack(columns, dim=1).flatten(0, 1)[:n_offsets]
