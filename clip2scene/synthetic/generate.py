@@ -85,7 +85,7 @@ def make_scene(
                 image, rows = recorder.image(reading.sample, channel)
                 readings.append(image)
                 crops.append(rows)
-    stamps = tuple(reading.timestamp for reading in readings if reading.is_key_frame and reading.lidarseg)
+    stamps = tuple(reading.timestamp for reading in readings if reading.lidarseg)
     text = f"synthetic street, {len(world.things)} things"
     return SceneLog(name, text, stamps, tuple(readings), tuple(annotations)), pd.concat(crops)
 

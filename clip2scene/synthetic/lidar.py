@@ -18,6 +18,7 @@ LIDAR_TO_EGO = np.array(
 """[4, 4]: the lidar's x points right and its y forward, as on nuScenes' vehicles."""
 
 _REACH = 70.0
+_FAINT = 0.012  # returns weaker than this share of the light are lost at times
 _FALL_OFF = 45.0
 """Range at which half of the returned light has been lost, metres."""
 
@@ -27,6 +28,7 @@ class Lidar:
     """The rays of one rotation (a `raycast.Sensor`): a row a beam, lowest first; a column a firing.
 
     All rays of a rotation start from one pose: nuScenes' own clouds are corrected for the motion within it.
+    The vehicle that carries the lidar returns nothing.
     """
 
     directions: np.ndarray
@@ -95,7 +97,7 @@ def scan(
     view = observe(world, primitives, lidar, pose)
     power, depth = _returns(world, view, lidar, pose, rng)
     kept = np.isfinite(depth) & (rng.random(depth.shape) >= parameters.drop_out)
-    kept &= power > rng.uniform(0.0, 0.012 + 0.02 * parameters.rain, depth.shape)
+    kept &= power > rng.uniform(0.0, _FAINT * (1 + parameters.rain), depth.shape)
     wet = parameters.rain * (0.1 + 0.4 * np.clip(view.depth / _REACH, 0, 1))
     kept &= rng.random(depth.shape) >= wet
     depth = depth + rng.normal(0, parameters.range_noise, depth.shape).astype(np.float32)

@@ -1,0 +1,68 @@
+"""How shapes are put together: colours, and primitives placed by footprint and bottom.
+
+Dimensions are full extents in metres; a shape's frame has x forward, y left, z up, its origin on the ground.
+"""
+
+import numpy as np
+
+from clip2scene.synthetic.world import CYLINDER, Part
+
+Colour = tuple[float, float, float]
+Rng = np.random.Generator
+
+PAINT: dict[str, Colour] = {
+    "white": (0.90, 0.90, 0.90),
+    "black": (0.07, 0.07, 0.08),
+    "silver": (0.62, 0.64, 0.66),
+    "grey": (0.35, 0.36, 0.38),
+    "red": (0.68, 0.08, 0.09),
+    "blue": (0.12, 0.25, 0.58),
+    "green": (0.12, 0.38, 0.24),
+    "beige": (0.72, 0.64, 0.50),
+    "orange": (0.86, 0.42, 0.08),
+    "yellow": (0.88, 0.74, 0.14),
+}
+"""Colours by the names that captions use."""
+
+DARK: Colour = (0.05, 0.05, 0.055)
+STEEL: Colour = (0.45, 0.46, 0.47)
+_UPRIGHT = np.eye(3)
+AXLE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # a cylinder's axis along y
+LYING = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])  # along x
+
+
+def part(
+    kind: int,
+    place: tuple[float, float, float],
+    size: tuple[float, float, float],
+    material: str,
+    colour: Colour,
+    rotation: np.ndarray = _UPRIGHT,
+) -> Part:
+    """A primitive by the x and y of its centre, the z of its bottom, and its extents along its own axes."""
+    half = tuple(extent / 2 for extent in size)
+    rise = float(np.abs(rotation[2]) @ np.array(half))
+    return Part(kind, (place[0], place[1], place[2] + rise), half, material, colour, rotation)
+
+
+def tilt(angle: float) -> np.ndarray:
+    """Rotation about y, nose up by an angle in radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+
+
+def wheels(xs: tuple[float, ...], track: float, diameter: float, width: float) -> list[Part]:
+    """Wheels at distances along a vehicle, a pair at each; metres."""
+    size = (diameter, diameter, width)
+    return [part(CYLINDER, (x, y, 0), size, "wheel", DARK, AXLE) for x in xs for y in (-track / 2, track / 2)]
+
+
+def choose(rng: Rng, names: tuple[str, ...]) -> tuple[str, Colour]:
+    """A named colour, shifted a little."""
+    name = names[rng.integers(len(names))]
+    return name, vary(rng, PAINT[name])
+
+
+def vary(rng: Rng, colour: Colour, amount: float = 0.05) -> Colour:
+    """A colour, each channel shifted by normal noise."""
+    return tuple(np.clip(np.array(colour) + rng.normal(0, amount, 3), 0.02, 1).tolist())
