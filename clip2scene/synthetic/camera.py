@@ -150,10 +150,11 @@ def _things(world: World, view: View, camera: Camera) -> tuple[np.ndarray, np.nd
     order = np.argsort(material, kind="stable")
     faces = surface(view, camera.directions, pixels[order])
     colour = primitives.colour.T.take(faces.part, axis=1)
-    numbers, starts = np.unique(material[order], return_index=True)
-    for number, start, end in zip(numbers, starts, [*starts[1:], len(order)], strict=True):
+    numbers, counts = np.unique(material, return_counts=True)
+    for number, count, end in zip(numbers, counts, np.cumsum(counts), strict=True):
+        some = slice(end - count, end)
         texture = materials.MATERIALS[materials.NAMES[number]].texture
-        colour[:, start:end] = texture(faces[start:end], colour[:, start:end])
+        colour[:, some] = texture(faces[some], colour[:, some])
     lit, sky = (
         (_in_parts(vector, view).take(faces.part, axis=1) * faces.normal).sum(0)
         for vector in (world.sun, np.float32([0, 0, 1]))

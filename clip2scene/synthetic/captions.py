@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 
 from clip2scene.synthetic.categories import CATEGORIES, CLASSES, THINGS, category_id, prompt
 from clip2scene.synthetic.raycast import View
@@ -11,6 +10,7 @@ from clip2scene.synthetic.world import World
 
 Rng = np.random.Generator
 Bounds = tuple[int, int, int, int]
+Row = tuple[str, int, int, int, int, str, str]
 
 _SMALLEST, _LARGEST = 24, 96
 _SMALLEST_AREA = 30
@@ -30,9 +30,10 @@ _SENTENCES = (
     "{}",
 )
 COLUMNS = ("image", "x0", "y0", "x1", "y1", "caption", "name")
+"""What a row of ``captions.parquet`` holds: path, bounds in pixels, sentence, class prompt."""
 
 
-def caption_image(world: World, view: View, image: str, rng: Rng) -> pd.DataFrame:
+def caption_image(world: World, view: View, image: str, rng: Rng) -> list[Row]:
     """Crops of one image, up to `_THINGS` or `_STUFF` a class, in each of which that class is the main one.
 
     A thing is the main class of a crop around it once it covers a share of it and no other kind of thing
@@ -58,7 +59,7 @@ def caption_image(world: World, view: View, image: str, rng: Rng) -> pd.DataFram
             counts = np.bincount(view.category[y0:y1, x0:x1].ravel(), minlength=len(CATEGORIES))
             if _is_main(name, counts / counts.sum()):
                 rows.append((image, *bounds, _words(name, colour, counts, rng), prompt(name)))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return rows
 
 
 def _things(world: World, owner: np.ndarray, shown: np.ndarray, rng: Rng) -> Iterator[tuple[str, Bounds]]:

@@ -61,13 +61,14 @@ def generate(root: Path, version: str, parameters: Synthetic, seed: int, process
         made = list(tqdm(pool.map(make, names), total=total, desc="streets", unit="scene"))
         key = f"synthetic/{version}/{seed}"
         write_tables(folder, version, [scene for scene, _ in made], splits, key)
-        crops = pd.concat([crops for _, crops in made[: len(train)]], ignore_index=True)
-        crops.to_parquet(folder / version / "captions.parquet", index=False)
+        crops = [row for _, rows in made[: len(train)] for row in rows]
+        table = pd.DataFrame(crops, columns=list(captions.COLUMNS))
+        table.to_parquet(folder / version / "captions.parquet", index=False)
 
 
 def make_scene(
     root: Path, version: str, parameters: Synthetic, seed: int, name: str
-) -> tuple[SceneLog, pd.DataFrame]:
+) -> tuple[SceneLog, list[captions.Row]]:
     """Write one scene's sensor files; return what its tables say, and the captioned crops of its images."""
     rng = seeding.generator(seed, "street", name)
     world = streets.make_world(parameters, rng)
@@ -84,10 +85,10 @@ def make_scene(
             for channel in recorder.cameras:
                 image, rows = recorder.image(reading.sample, channel)
                 readings.append(image)
-                crops.append(rows)
+                crops += rows
     stamps = tuple(reading.timestamp for reading in readings if reading.lidarseg)
     text = f"synthetic street, {len(world.things)} things"
-    return SceneLog(name, text, stamps, tuple(readings), tuple(annotations)), pd.concat(crops)
+    return SceneLog(name, text, stamps, tuple(readings), tuple(annotations)), crops
 
 
 class _Recorder:
@@ -142,7 +143,7 @@ class _Recorder:
         )
         return reading, points[:, :3] @ pose[:3, :3].T + pose[:3, 3]
 
-    def image(self, sample: int, channel: str) -> tuple[Reading, pd.DataFrame]:
+    def image(self, sample: int, channel: str) -> tuple[Reading, list[captions.Row]]:
         """Write one image, taken when the lidar passed the camera; also its captioned crops."""
         eye = self.cameras[channel]
         time = sample * SWEEPS_PER_KEYFRAME * SWEEP_PERIOD + eye.delay

@@ -107,6 +107,7 @@ def _row(
 def _traffic(layout: Layout, ego_speed: float, density: float, rng: Rng) -> list[Thing]:
     """Moving vehicles; those of a lane share its speed."""
     deck = _deck(rng, car=6, truck=2, trailer=1, bus=1, motorcycle=3, bicycle=3)
+    beside = _deck(rng, car=4, truck=1, motorcycle=2, bicycle=2)  # what is long would hide a side for seconds
     gap = (5 / density, 13 / density)
     things = []
     for number in range(layout.lanes):
@@ -114,7 +115,7 @@ def _traffic(layout: Layout, ego_speed: float, density: float, rng: Rng) -> list
         things += _row(rng, deck, layout.stretch, gap, (near, far), np.pi, -rng.uniform(5, 9))
         if number > 0:  # beside the ego vehicle's lane
             things += _row(
-                rng, deck, layout.stretch, gap, (-far, -near), 0.0, rng.uniform(0.3, 0.6) * ego_speed
+                rng, beside, layout.stretch, gap, (-far, -near), 0.0, rng.uniform(0.3, 0.6) * ego_speed
             )
     own = (-layout.lane(0) - 0.2, -layout.lane(0) + 0.2)
     for stretch in ((9.0, layout.stretch[1]), (layout.stretch[0], -6.0)):  # before and behind it

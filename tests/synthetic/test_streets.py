@@ -44,6 +44,21 @@ def test_left_out_classes_are_nowhere():
     assert category_id("truck") in found
 
 
+def test_an_empty_street():
+    """Nothing but road in the heaviest rain: both sensors still work."""
+    left_out = tuple(name for name in CLASSES if name != "driveable_surface")
+    world, parameters = street(without=left_out, traffic=0, rain=1.0)
+    points, ids = sweep(world, parameters, 0.0)
+    assert len(points) > 1000
+    assert set(ids) == {category_id("driveable_surface")}
+    camera = Camera.build(MOUNTS["CAM_FRONT"], (45, 80))
+    image, view = photograph(
+        world, world.primitives(0.0), camera, world.ego(0.0) @ camera.to_ego, generator(0, "image")
+    )
+    assert image.std() > 10
+    assert set(view.category.ravel()) == {0, category_id("driveable_surface")}
+
+
 def test_unknown_class_is_refused():
     with pytest.raises(InputError, match="'cars' cannot be left out; expected names among barrier"):
         streets.check(Synthetic(without=("cars",)))
