@@ -131,12 +131,13 @@ class Geometry:
 
     def _interpolation(self, stride: int) -> LinearMap:
         keys, coarse, parents = self._keys(1), self._keys(stride), self._parents(stride)
-        corners = find_neighbours(coarse, coarse, 2, stride).t()[parents]  # [V, 8], x fastest
+        corners = find_neighbours(coarse, coarse, 2, stride).t().contiguous()  # [V_s, 8], x fastest
         upper = remainder(keys, stride) / stride  # [V, 3] in [0, 1): weights of the upper corners
         x, y, z = torch.stack([1 - upper, upper], dim=2).unbind(1)  # [V, 2] each
         weights = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]).flatten(1)  # [V, 8]
-        weights = weights * (corners >= 0)
+        weights = weights * (corners >= 0).index_select(0, parents)
         weights = weights / (weights.sum(1, keepdim=True) + 1e-8)
-        used = weights > 0
-        voxels = used.nonzero()[:, 0]
-        return LinearMap.from_entries(voxels, corners[used], (len(keys), len(coarse)), weights[used])
+        used = weights.flatten().nonzero()[:, 0]
+        voxels = used >> 3
+        corner = corners.flatten()[parents[voxels] * 8 + (used & 7)]
+        return LinearMap.from_entries(voxels, corner, (len(keys), len(coarse)), weights.flatten()[used])

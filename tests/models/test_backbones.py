@@ -91,6 +91,22 @@ def test_training_fits_and_repeats_bit_for_bit(name):
     assert all(torch.equal(a, b) for a, b in zip(weights, repeated, strict=True))
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_bf16_autocast_stays_near_float32(name):
+    torch.manual_seed(0)
+    network = build_backbone(name, 1, width=0.25)
+    coordinates, features = street()
+    exact = network(coordinates, features)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = network(coordinates, features)
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded - exact).norm() < 0.1 * exact.norm()
+    rounded.float().square().sum().backward()
+    for parameter in network.parameters():
+        assert parameter.grad.dtype == torch.float32
+        assert parameter.grad.isfinite().all()
+
+
 def test_width_scales_every_layer():
     network = build_backbone("spvcnn", 1, width=0.25)
     assert network.out_channels == 120
