@@ -15,7 +15,8 @@ class Bags:
 
     Sums run over `torch.nn.functional.embedding_bag`: every row of the result is one reader's work, in the
     order of `members`, so the result is the same bit for bit on every run, on a GPU too, and sums of bf16
-    rows are accumulated in float32. On the CPU this is two to three times as fast as `index_add_` [measured].
+    rows are accumulated in float32. On a CPU thread it takes a third to a half of `index_add_`'s time (35,000
+    rows of 8 to 96 channels).
 
     Attributes:
         members: [P] row of the input, grouped by row of the result.
