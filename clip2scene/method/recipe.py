@@ -93,7 +93,7 @@ FIXED = Recipe(
 )
 """The paper's structure with well-posed reductions: equation 1 with the positives in the denominator (so that
 it is bounded below by 0, and a batch of one class is no special case) and a mean over classes (so that its
-scale does not depend on how many occur, and a rare class counts as much as a common one, which a cross-entropy
+scale does not depend on how many occur, and a rare class counts as much as a common one, which cross-entropy
 over points loses); equation 2 as a mean over pairs (so that its scale does not depend on how many share a
 cell). Cosines lie in -1..1, and at the paper's tau of 0.5 no two logits differ by more than 4, so tau is
 SLidR's 0.07."""
