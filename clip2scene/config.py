@@ -77,11 +77,11 @@ class DatasetConfig(Section):
 class TeacherTraining(Section):
     """Contrastive training of the embedded teacher on crops and captions of synthetic images."""
 
-    steps: Positive = 400
+    steps: Positive = 500
     """Optimiser steps."""
-    batch_size: Positive = 128
+    batch_size: Positive = 32
     """Crops a step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of AdamW, cosine schedule."""
 
 
@@ -103,11 +103,11 @@ class Teacher(Section):
 class EncoderTraining(Section):
     """Self-supervised training of the embedded image encoder."""
 
-    steps: Positive = 300
+    steps: Positive = 120
     """Optimiser steps."""
-    batch_size: Positive = 32
+    batch_size: Positive = 16
     """Images a step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of AdamW, cosine schedule."""
 
 

@@ -17,10 +17,10 @@ from clip2scene.models.weights import load_weights, read_checkpoint, write_check
 
 EMBEDDED: dict[str, Any] = {
     "embed_dim": 128,
-    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 3], "width": 16, "head_width": 64},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
 }
-"""The small CLIP that the workflow trains: a ModifiedResNet of one block a stage and a tiny text tower."""
+"""The small CLIP that the workflow trains: a narrow, shallow ModifiedResNet and a tiny text tower."""
 
 
 def model_config(architecture: str) -> dict[str, Any]:

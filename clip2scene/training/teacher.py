@@ -20,7 +20,12 @@ from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_
 from clip2scene.seeding import generator, seed_everything
 
 MARGIN = 1.25
-"""Crops are kept this much larger than the tower's input, for random shifts and scales."""
+"""Crops are kept this much larger than the tower's input, as views of them are smaller than they."""
+VIEW = (24, 64)
+"""Smallest and largest side of a view, pixels of the image: dense features see about as much of an image that
+is enlarged twice or thrice before the tower."""
+SMALLEST = 24
+"""Smallest side of a crop, pixels of the image."""
 
 
 def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int) -> dict[str, float]:
@@ -82,23 +87,25 @@ def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> dict
     table = read_captions(captions)
     architecture = model_config(config.architecture)
     seed_everything(seed, "teacher")
-    model = CLIP(**architecture).train()
+    model = CLIP(**architecture).train().to(memory_format=torch.channels_last)  # faster on CPU and GPU
     size = model.visual.image_size if isinstance(model.visual.image_size, int) else model.visual.image_size[0]
     crops = read_crops(captions.parent.parent, table, round(size * MARGIN))
+    side = np.maximum(table[["x1", "y1"]].to_numpy() - table[["x0", "y0"]].to_numpy(), SMALLEST).max(axis=1)
     caption, texts = pd.factorize(table["caption"], sort=True)
     name = pd.factorize(table["name"], sort=True)[0]
     tokens = open_clip.tokenize(list(texts), model.context_length)
 
     steps, rate = config.training.steps, config.training.learning_rate
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rate, steps, pct_start=0.1, cycle_momentum=False
     )
     random = generator(seed, "teacher", "batches")
+    chance = balance(name)
     history = []
     for _ in (progress := tqdm(range(steps), "teacher", unit="step", mininterval=1.0)):
-        rows = balanced_rows(name, config.training.batch_size, random)
-        images = augment(crops[rows], size, random)
+        rows = random.choice(len(table), config.training.batch_size, p=chance)
+        images = views(crops[rows], side[rows], size, random)
         loss, accuracy = contrastive_step(model, images, tokens[caption[rows]], torch.from_numpy(name[rows]))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -146,26 +153,28 @@ def crop_square(image: Image.Image, box: tuple[int, int, int, int], size: int) -
     """The square about a box (x0, y0, x1, y1), shifted into the image, resized to [size, size, 3]."""
     width, height = image.size
     x0, y0, x1, y1 = box
-    side = min(max(x1 - x0, y1 - y0, 24), width, height)
+    side = min(max(x1 - x0, y1 - y0, SMALLEST), width, height)
     left = min(max((x0 + x1 - side) / 2, 0), width - side)
     top = min(max((y0 + y1 - side) / 2, 0), height - side)
     area = (left, top, left + side, top + side)
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=area))
 
 
-def balanced_rows(name: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Draw `count` rows, classes equally likely: streets hold a hundred times more road than cones."""
-    order = np.argsort(name, kind="stable")
-    start = np.searchsorted(name[order], np.arange(name.max() + 2))
-    drawn = random.integers(name.max() + 1, size=count)
-    return order[random.integers(start[drawn], start[drawn + 1])]
+def balance(name: np.ndarray) -> np.ndarray:
+    """Chance [R] of each row to be drawn, from its class [R]: classes by the square root of their numbers.
+
+    Between crops as they come, few of which show a cone, and all classes alike, which makes cones likely.
+    """
+    count = np.bincount(name)[name]
+    return count**-0.5 / np.sum(count**-0.5)
 
 
-def augment(crops: Tensor, size: int, random: np.random.Generator) -> Tensor:
-    """Random scale, shift, flip and brightness; then CLIP's normalisation.
+def views(crops: Tensor, side: np.ndarray, size: int, random: np.random.Generator) -> Tensor:
+    """Random parts of crops, flipped and lightened at random; normalised as CLIP's.
 
     Args:
         crops: [B, 3, S, S] uint8.
+        side: [B] what the crops measured in their images, pixels.
         size: Height and width of the result.
         random: Stream to draw from.
 
@@ -173,14 +182,16 @@ def augment(crops: Tensor, size: int, random: np.random.Generator) -> Tensor:
         [B, 3, size, size] float32.
     """
     count = len(crops)
-    scale = random.uniform(0.6, 1.0, count)
+    share = np.minimum(1, np.exp(random.uniform(*np.log(VIEW), count)) / side)
     affine = np.zeros((count, 2, 3), np.float32)
-    affine[:, 0, 0] = scale * random.choice([-1, 1], count)
-    affine[:, 1, 1] = scale
-    affine[:, :, 2] = random.uniform(-1, 1, (count, 2)) * (1 - scale)[:, None]
+    affine[:, 0, 0] = share * random.choice([-1, 1], count)
+    affine[:, 1, 1] = share
+    affine[:, :, 2] = (
+        random.uniform(-0.7, 0.7, (count, 2)) * (1 - share)[:, None]
+    )  # the class is in the middle
     grid = F.affine_grid(torch.from_numpy(affine), [count, 3, size, size], align_corners=False)
     images = F.grid_sample(crops.float() / 255, grid, align_corners=False, padding_mode="reflection")
-    gain = torch.from_numpy(random.uniform(0.8, 1.2, (count, 3, 1, 1)).astype(np.float32))
+    gain = torch.from_numpy(random.uniform(0.8, 1.2, (count, 1, 1, 1)).astype(np.float32))
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
     )
@@ -200,6 +211,7 @@ def contrastive_step(model: CLIP, images: Tensor, tokens: Tensor, name: Tensor) 
         tokens: [B, T] captions of the images.
         name: [B] class of each pair.
     """
+    images = images.contiguous(memory_format=torch.channels_last)
     image = model.encode_image(images, normalize=True)
     texts, pair = tokens.unique(dim=0, return_inverse=True)  # captions repeat
     text = model.encode_text(texts, normalize=True)[pair]
