@@ -35,7 +35,7 @@ class Synthetic(Section):
     """Keyframes a scene, at 2 Hz."""
     beams: Positive = 32
     """Beams of the lidar."""
-    azimuth_steps: Positive = 360
+    azimuth_steps: Positive = 240
     """Firings of each beam in a rotation; 1085 gives nuScenes' 34,720 rays."""
     drop_out: Fraction = 0.05
     """Share of returns lost at random."""
@@ -125,7 +125,7 @@ class ImageEncoder(Section):
 class Backbone(Section):
     """A 3D network."""
 
-    width: float = Field(default=0.25, gt=0)
+    width: float = Field(default=0.125, gt=0)
     """Factor on every channel count; 1 is the published network."""
     coordinates: Literal["cartesian", "cylindrical"] = "cartesian"
     """Voxels in x, y, z or, as SLidR quantises nuScenes, in radius, azimuth (1 degree a voxel) and z."""
@@ -173,9 +173,9 @@ class Superpixels(Section):
 class Pretraining(Section):
     """Pre-training of the 3D network, the same for every method unless `by_method` says otherwise."""
 
-    epochs: Positive = 10
+    epochs: Positive = 5
     """Passes over the pre-training split."""
-    batch_size: Positive = 2
+    batch_size: Positive = 1
     """Samples a step."""
     sweeps: Positive = 3
     """Sweeps a sample (K), the keyframe included, for methods that use several."""
@@ -200,9 +200,9 @@ class Pretraining(Section):
 class Finetuning(Section):
     """Fine-tuning and linear probing on a fraction of the labels: cross-entropy + Lovász, SGD, cosine."""
 
-    epochs: Positive = 20
+    epochs: Positive = 4
     """Passes over the labelled subset."""
-    minimum_steps: int = Field(default=0, ge=0)
+    minimum_steps: int = Field(default=60, ge=0)
     """Small subsets are repeated until the run has this many optimiser steps."""
     batch_size: Positive = 2
     """Frames a step."""

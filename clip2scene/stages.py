@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from clip2scene import layout
+from clip2scene.allocator import keep_freed_memory
 from clip2scene.experiments import Run
 from clip2scene.training.record import RunRecord
 from clip2scene.workflow import Workflow
@@ -22,6 +23,7 @@ def compute(workflow: Workflow, key: str) -> None:
     folder, inputs = layout.run_folder(config, run), workflow.inputs(key)
     record = RunRecord.of(folder, run.kind, run.parameters(config), run.seed, inputs, workflow.code(key))
     if not record.finished:
+        keep_freed_memory()
         _STAGES[run.kind](workflow, run, record)
 
 
