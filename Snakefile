@@ -11,8 +11,13 @@ configfile: "config/config.yaml"
 
 experiment = Workflow(parse_config(config, "configuration"))
 settings = experiment.config
-RESULTS = str(settings.results)
-CLI = f"clip2scene --config {experiment.file}"
+shell.prefix(f"export CLIP2SCENE_CONFIG={experiment.file}; ")
+
+
+pathvars:
+    results=str(settings.results),
+    logs=f"{settings.results}/logs",
+    benchmarks=f"{settings.results}/benchmarks",
 
 
 wildcard_constraints:
@@ -22,10 +27,10 @@ wildcard_constraints:
 
 
 rule all:
-    input:
-        f"{RESULTS}/table_main.csv",
-        f"{RESULTS}/figures",
     default_target: True
+    input:
+        "<results>/table_main.csv",
+        "<results>/figures",
 
 
 include: "rules/datasets.smk"

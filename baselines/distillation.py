@@ -46,11 +46,11 @@ class ImageDistillation(Method):
             raise InputError(f"frames {', '.join(batch.ids)}: no point falls into any image")
         features = self.backbone(batch.coordinates, batch.features)
         voxels = F.normalize(self.linear(features).float(), dim=1)
-        return {"contrast": self.contrast(voxels, self.pixels(batch.images).float(), batch, progress)}
+        return {"contrast": self.contrast(voxels, batch, progress)}
 
     @abstractmethod
-    def contrast(self, voxels: Tensor, pixels: Tensor, batch: Batch, progress: Progress) -> Tensor:
-        """The loss between features of voxels [V, D] and of pixels [L, D, H, W]."""
+    def contrast(self, voxels: Tensor, batch: Batch, progress: Progress) -> Tensor:
+        """The loss between features of voxels [V, D] and of the batch's images."""
 
 
 def info_nce(points: Tensor, pixels: Tensor, temperature: float = TEMPERATURE) -> Tensor:

@@ -17,10 +17,11 @@ class SLidR(ImageDistillation):
 
     stride = 4
 
-    def contrast(self, voxels: Tensor, pixels: Tensor, batch: Batch, progress: Progress) -> Tensor:
+    def contrast(self, voxels: Tensor, batch: Batch, progress: Progress) -> Tensor:
         """InfoNCE over superpixels."""
         points = voxels.index_select(0, batch.inverse[batch.pair_point])  # [M, D]
         superpixel = batch.superpixels[batch.pair_image, batch.pair_row, batch.pair_column].long()  # [M]
+        pixels = self.pixels(batch.images).float()  # [L, D, H, W]
         return info_nce(*pool(points, superpixel, pixels, batch.superpixels))
 
 

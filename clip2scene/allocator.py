@@ -10,9 +10,9 @@ _LARGEST = 32 * 2**20  # bytes: glibc's limit for M_MMAP_THRESHOLD on 64 bits
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed instead of giving it back to the system; elsewhere, do nothing.
 
-    A training step frees and takes hundreds of tensors of a few MiB. Given back, their pages are faulted in and
-    zeroed again at every step: up to 800,000 faults in 5 s, a gather + matrix product four times slower, a
-    pre-training step a fifth.
+    A training step frees and takes hundreds of tensors of a few MiB. Given back, their pages are faulted in
+    and zeroed again at every step: up to 800,000 faults in 5 s, a gather and matrix product four times
+    slower, a pre-training step a fifth.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

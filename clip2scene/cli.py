@@ -29,7 +29,13 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--config", "path", default="config/config.yaml", show_default=True, help="Configuration file (YAML)."
+    "--config",
+    "path",
+    envvar="CLIP2SCENE_CONFIG",
+    default="config/config.yaml",
+    show_default=True,
+    show_envvar=True,
+    help="Configuration file (YAML).",
 )
 @click.version_option(package_name="clip2scene")
 @click.pass_context

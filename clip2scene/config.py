@@ -185,6 +185,8 @@ class Pretraining(Section):
     """SGD."""
     crop: Crop = Crop()
     """Image augmentation."""
+    pairs: Positive = 1024
+    """Point-pixel pairs a step that PPKT contrasts; the paper's are 4096."""
     drop_cuboids: bool = False
     """Drop the points in a random cuboid (DropCuboids), as SLidR and PPKT do and CLIP2Scene does not."""
     superpixels: Superpixels = Superpixels()
@@ -202,14 +204,14 @@ class Finetuning(Section):
 
     epochs: Positive = 4
     """Passes over the labelled subset."""
-    minimum_steps: int = Field(default=60, ge=0)
+    minimum_steps: int = Field(default=40, ge=0)
     """Small subsets are repeated until the run has this many optimiser steps."""
     batch_size: Positive = 2
     """Frames a step."""
-    optimiser: Optimiser = Optimiser(learning_rate=0.02)
+    optimiser: Optimiser = Optimiser(learning_rate=0.05)
     """SGD for the backbone."""
-    head_learning_rate: float = Field(default=2.0, gt=0)
-    """Learning rate of the classifier where the backbone was pre-trained (SLidR: lr_head)."""
+    head_learning_rate: float = Field(default=0.2, gt=0)
+    """Learning rate of the classifier where the backbone was pre-trained (SLidR's lr_head: 2)."""
     random_learning_rate: float = Field(default=0.05, gt=0)
     """Learning rate of backbone and classifier where nothing was pre-trained (SLidR issue 11)."""
     probe_learning_rate: float = Field(default=0.05, gt=0)

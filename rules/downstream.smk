@@ -6,33 +6,33 @@ rule evaluate:
     input:
         lambda w: experiment.job_inputs(w.job),
     output:
-        RESULTS + "/jobs/{job}.json",
-    params:
-        runs=lambda w: [run.key for run in experiment.jobs[w.job]],
-        code=lambda w: experiment.code(experiment.jobs[w.job][0].key),
+        "<results>/jobs/{job}.json",
+    log:
+        "<logs>/evaluate/{job}.log",
+    benchmark:
+        "<benchmarks>/evaluate/{job}.jsonl"
     wildcard_constraints:
         job=experiment.names("annotation_free", "projection"),
+    conda:
+        "../environment.yml"
     threads: settings.threads
     resources:
         gpu=experiment.gpu,
-    log:
-        RESULTS + "/logs/evaluate/{job}.log",
-    benchmark:
-        RESULTS + "/benchmarks/evaluate/{job}.jsonl"
-    conda:
-        "../environment.yml"
+    params:
+        runs=lambda w: [run.key for run in experiment.jobs[w.job]],
+        code=lambda w: experiment.code(experiment.jobs[w.job][0].key),
     message:
         "Evaluate: {wildcards.job} (progress: {log})"
     shell:
-        "{CLI} run --manifest {output} {params.runs} 2> {log}"
+        "clip2scene run --manifest {output} {params.runs} 2> {log}"
 
 
 use rule evaluate as finetune with:
+    log:
+        "<logs>/finetune/{job}.log",
+    benchmark:
+        "<benchmarks>/finetune/{job}.jsonl"
     wildcard_constraints:
         job=experiment.names("finetune", "linear_probe"),
-    log:
-        RESULTS + "/logs/finetune/{job}.log",
-    benchmark:
-        RESULTS + "/benchmarks/finetune/{job}.jsonl"
     message:
         "Fine-tune: {wildcards.job} (progress: {log})"

@@ -2,14 +2,14 @@
 
 
 use rule teacher as pretrain with:
+    log:
+        "<logs>/pretrain/{run}.log",
+    benchmark:
+        "<benchmarks>/pretrain/{run}.jsonl"
+    wildcard_constraints:
+        run=experiment.keys("pretrain"),
     params:
         what=lambda w: experiment.runs[w.run].title,
         code=lambda w: experiment.code(w.run),
-    wildcard_constraints:
-        run=experiment.keys("pretrain"),
-    log:
-        RESULTS + "/logs/pretrain/{run}.log",
-    benchmark:
-        RESULTS + "/benchmarks/pretrain/{run}.jsonl"
     message:
         "Pre-train: {params.what} (progress: {log})"

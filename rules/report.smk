@@ -3,21 +3,21 @@
 
 rule figures:
     input:
-        f"{RESULTS}/table_main.csv",
+        "<results>/table_main.csv",
     output:
         report(
-            directory(f"{RESULTS}/figures"),
+            directory("<results>/figures"),
             patterns=["{name}.png"],
             category="Figures",
         ),
+    log:
+        "<logs>/figures.log",
+    conda:
+        "../environment.yml"
     params:
         config=experiment.name,
         code=code_hash("clip2scene.reporting.figures"),
-    log:
-        f"{RESULTS}/logs/figures.log",
-    conda:
-        "../environment.yml"
     message:
         "Draw {output}"
     shell:
-        "{CLI} figures 2> {log}"
+        "clip2scene figures 2> {log}"

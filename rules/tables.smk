@@ -3,58 +3,58 @@
 
 rule mlflow_store:
     output:
-        touch(RESULTS + "/mlflow-store.done"),
-    params:
-        uri=settings.tracking.uri,
+        touch("<results>/mlflow-store.done"),
     log:
-        f"{RESULTS}/logs/mlflow_store.log",
+        "<logs>/mlflow_store.log",
     conda:
         "../environment.yml"
+    params:
+        uri=settings.tracking.uri,
     message:
         "Make or migrate the MLflow store {params.uri}"
     shell:
-        "{CLI} mlflow-store 2> {log}"
+        "clip2scene mlflow-store 2> {log}"
 
 
 rule mlflow:
     input:
-        store=ancient(RESULTS + "/mlflow-store.done"),
+        store=ancient("<results>/mlflow-store.done"),
         runs=[layout.metrics(settings, run) for run in experiment.upstream],
         jobs=experiment.manifests(),
     output:
-        f"{RESULTS}/mlflow/{experiment.name}.json",
+        f"<results>/mlflow/{experiment.name}.json",
+    log:
+        "<logs>/mlflow.log",
+    benchmark:
+        "<benchmarks>/mlflow.jsonl"
+    conda:
+        "../environment.yml"
     params:
         tracking=settings.tracking.model_dump(),
         code=code_hash("clip2scene.reporting.mlflow_sink"),
-    log:
-        f"{RESULTS}/logs/mlflow.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/mlflow.jsonl"
-    conda:
-        "../environment.yml"
     message:
         "Send finished runs to MLflow"
     shell:
-        "{CLI} mlflow {output} 2> {log}"
+        "clip2scene mlflow {output} 2> {log}"
 
 
 rule table_main:
     input:
-        f"{RESULTS}/mlflow/{experiment.name}.json",
+        f"<results>/mlflow/{experiment.name}.json",
         experiment.manifests(),
         published="results/published/published.csv",
     output:
-        report(f"{RESULTS}/table_main.csv", category="Tables"),
-        f"{RESULTS}/table_main.md",
-        report(f"{RESULTS}/table_per_class.csv", category="Tables"),
+        report("<results>/table_main.csv", category="Tables"),
+        "<results>/table_main.md",
+        report("<results>/table_per_class.csv", category="Tables"),
+    log:
+        "<logs>/table_main.log",
+    conda:
+        "../environment.yml"
     params:
         config=experiment.name,
         code=code_hash("clip2scene.reporting.tables"),
-    log:
-        f"{RESULTS}/logs/table_main.log",
-    conda:
-        "../environment.yml"
     message:
         "Write {output}"
     shell:
-        "{CLI} table 2> {log}"
+        "clip2scene table 2> {log}"

@@ -110,6 +110,35 @@ class PixelFeatures(nn.Module):
         features = F.interpolate(features, images.shape[-2:], mode="bilinear", align_corners=True)
         return F.normalize(features, dim=1)
 
+    def at(self, images: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The rows ``forward(images)[image, :, row, column]``, [M, channels], without the full-size maps.
+
+        Args:
+            images: [L, 3, H, W] uint8.
+            image: [M] int64, which of the L images.
+            row: [M] int64, 0..H-1.
+            column: [M] int64, 0..W-1.
+        """
+        features = self.decoder(self.encoder(images))  # [L, channels, h, w]
+        cells = features.float().movedim(1, -1).flatten(0, 2)  # [L * h * w, channels]
+        (height, width), (h, w) = images.shape[-2:], features.shape[-2:]
+        top, bottom, down = _between(row, height, h)
+        left, right, along = _between(column, width, w)
+
+        def corner(y: Tensor, x: Tensor) -> Tensor:
+            return cells.index_select(0, (image * h + y) * w + x)
+
+        upper = torch.lerp(corner(top, left), corner(top, right), along)
+        lower = torch.lerp(corner(bottom, left), corner(bottom, right), along)
+        return F.normalize(torch.lerp(upper, lower, down), dim=1)
+
+
+def _between(pixel: Tensor, pixels: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For pixels [M] of an axis: the cells before and after each [M], and the weight of the latter [M, 1]."""
+    position = pixel * ((cells - 1) / max(pixels - 1, 1))
+    before = position.long()
+    return before, (before + 1).clamp(max=cells - 1), (position - before)[:, None]
+
 
 def load_image_encoder(path: Path, stride: int = 32) -> FrozenEncoder:
     """The frozen encoder of a checkpoint.

@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional as F
 
 from baselines.distillation import info_nce
-from baselines.ppkt import read
 from baselines.slidr import pool
 
 
@@ -63,13 +62,3 @@ def test_pooling_has_finite_gradients_where_superpixels_are_empty():
     (of_points * of_pixels).sum().backward()
     assert torch.isfinite(points.grad).all()
     assert (pixels.grad != 0).any(dim=(0, 1)).tolist() == [[False, True], [True, False]]
-
-
-def test_reading_pixels():
-    pixels, image, row, column = (
-        draw(3, 4, 5, 6),
-        torch.tensor([0, 2, 2]),
-        torch.tensor([4, 1, 1]),
-        torch.tensor([5, 0, 3]),
-    )
-    assert torch.equal(read(pixels, image, row, column), pixels[image, :, row, column])

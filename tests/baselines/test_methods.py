@@ -80,8 +80,8 @@ def test_refusals(build, make_batch):
 
 
 @pytest.mark.parametrize("build", [PPKT], indirect=True)
-def test_ppkt_draws_other_pairs_at_every_step(build, make_batch, monkeypatch):
+def test_ppkt_draws_other_pairs_at_every_step(build, make_batch):
     method, batch = build(), make_batch()
-    monkeypatch.setattr("baselines.ppkt.MATCHES", 10)
+    method.pairs = 10
     losses = [method.training_step(batch, replace(START, step=step))["contrast"].item() for step in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]

@@ -52,6 +52,16 @@ def test_decoder_equals_slidrs_at_multiples_of_the_stride():
     torch.testing.assert_close(network(images), F.normalize(slidr(network.encoder(images)), p=2, dim=1))
 
 
+def test_pixels_read_one_by_one_are_those_of_the_maps():
+    torch.manual_seed(0)
+    network = PixelFeatures(FrozenEncoder(build_encoder("embedded")))
+    images = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
+    image, row, column = (torch.randint(0, size, (500,)) for size in (3, 64, 96))
+    image[0], row[0], column[0] = 2, 63, 95  # the last corner
+    read = network.at(images, image, row, column)
+    torch.testing.assert_close(read, network(images)[image, :, row, column])
+
+
 def test_checkpoint_builds_the_encoder_at_any_stride(tmp_path):
     torch.manual_seed(0)
     encoder = build_encoder("embedded").eval()
