@@ -51,7 +51,7 @@ def world(tmp_path_factory):
         datasets={"nuscenes": data},
         backbones={"spvcnn": {"width": 0.125}},
         pretrain={"epochs": 2},
-        finetune={"epochs": 8, "head_learning_rate": 0.2},
+        finetune={"epochs": 8, "head_learning_rate": 0.2, "optimiser": {"learning_rate": 0.02}},
     )
     return root, config
 
