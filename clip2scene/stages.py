@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from clip2scene import layout
-from clip2scene.allocator import keep_freed_memory
 from clip2scene.experiments import Run
+from clip2scene.machine import keep_freed_memory, lease_gpu
 from clip2scene.training.record import RunRecord
 from clip2scene.workflow import Workflow
 
@@ -24,6 +24,7 @@ def compute(workflow: Workflow, key: str) -> None:
     record = RunRecord.of(folder, run.kind, run.parameters(config), run.seed, inputs, workflow.code(key))
     if not record.finished:
         keep_freed_memory()
+        lease_gpu(config)
         _STAGES[run.kind](workflow, run, record)
 
 

@@ -67,7 +67,7 @@ def dilate(encoder: nn.Module, stride: int) -> None:
 class FrozenEncoder(nn.Module):
     """An encoder that is never trained; normalises its images as ImageNet's.
 
-    SLidR freezes the parameters but lets batch norm follow its images; here its statistics are frozen too.
+    Batch norm keeps its statistics, as in SLidR (valeoai/SLidR @ 14729d0, pretrain/lightning_trainer.py).
 
     Attributes:
         out_channels: C.

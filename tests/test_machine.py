@@ -1,0 +1,65 @@
+"""A GPU belongs to one job at a time."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from clip2scene import machine
+from clip2scene.config import Config
+from clip2scene.errors import InputError
+
+CONFIG = Config(datasets={"any": {"root": "data"}})
+HOLD = """
+import os
+import sys
+from pathlib import Path
+from clip2scene.config import Config
+from clip2scene.machine import lease_gpu
+lease_gpu(Config(datasets={"any": {"root": "data"}}), Path(sys.argv[1]), Path(sys.argv[1]))
+print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def devices(tmp_path, monkeypatch):
+    """A machine with two GPUs."""
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is set back afterwards, whatever it was
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(machine, "_leases", [])
+    yield tmp_path
+    for lock in machine._leases:
+        os.close(lock)
+
+
+def other_job(devices) -> subprocess.Popen:
+    command = [sys.executable, "-c", HOLD, str(devices)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_jobs_never_share_a_gpu_and_leave_it_when_they_end(devices):
+    jobs = [other_job(devices) for _ in range(2)]
+    assert {job.stdout.readline().strip() for job in jobs} == {"0", "1"}
+    with pytest.raises(InputError, match="all 2 GPUs of this machine are taken"):
+        machine.lease_gpu(CONFIG, devices, devices)
+    for job in jobs:
+        job.kill()
+        job.communicate()
+    machine.lease_gpu(CONFIG, devices, devices)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_what_a_scheduler_gave_is_kept(devices, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    machine.lease_gpu(CONFIG, devices, devices)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert not machine._leases
+
+
+def test_a_job_on_the_processor_takes_none(devices):
+    machine.lease_gpu(CONFIG.model_copy(update={"device": "cpu"}), devices, devices)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
