@@ -33,7 +33,7 @@ def lease_gpu(config: Config, devices: Path = Path("/dev"), locks: Path | None =
     """Take a GPU of this machine that no other job has, for as long as this process lives.
 
     Snakemake counts GPUs but does not say which one is whose. SLURM and torchrun do, in
-    ``CUDA_VISIBLE_DEVICES`` and ``LOCAL_RANK``; then nothing is done. To be called before torch looks for one.
+    ``CUDA_VISIBLE_DEVICES`` and ``LOCAL_RANK``; then nothing is done. Call it before torch looks for GPUs.
 
     Args:
         config: Its `device` says whether a GPU is wanted.
@@ -63,6 +63,6 @@ def lease_gpu(config: Config, devices: Path = Path("/dev"), locks: Path | None =
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
         return
     raise InputError(
-        f"device: {config.device}: all {len(gpus)} GPUs of this machine are taken by other jobs; expected one "
-        "free (profiles/default/config.yaml, resources: gpu, is how many jobs may ask for one at a time)"
+        f"device: {config.device}: all {len(gpus)} GPUs of this machine are taken by other jobs; expected "
+        "one free (profiles/default/config.yaml, resources: gpu, is how many jobs may ask for one at a time)"
     )

@@ -48,13 +48,20 @@ def _encoder(workflow: Workflow, run: Run, record: RunRecord) -> None:
     _prepare(workflow, record, partial(prepare_encoder, config.image_encoder, images))
 
 
-def _prepare(workflow: Workflow, record: RunRecord, prepare: Callable[[Path, int], dict[str, float]]) -> None:
-    """Run a stage that writes one checkpoint and returns its metrics, on the CPU."""
+def _prepare(
+    workflow: Workflow, record: RunRecord, prepare: Callable[[Path, int], list[dict[str, float]]]
+) -> None:
+    """Run a stage that writes one checkpoint and returns the metrics of its steps, on the CPU."""
+    import pandas as pd
     import torch
 
     torch.set_num_threads(workflow.config.threads)
     record.begin(workflow.config, "cpu")
-    record.finish(prepare(record.checkpoint, record.seed))
+    record.rewind_log(0)
+    steps = pd.DataFrame(prepare(record.checkpoint, record.seed))
+    for step, values in enumerate(steps.to_dict("records")):
+        record.log({"step": step, **values})
+    record.finish(steps.tail(max(1, len(steps) // 10)).mean().to_dict())
 
 
 def _pretrain(workflow: Workflow, run: Run, record: RunRecord) -> None:

@@ -24,7 +24,7 @@ PREFIXES = ("encoder_q.", "encoder.", "backbone.")
 """Prefixes of the trained encoder in the checkpoints of MoCo, PixPro and others, after DDP's ``module.``."""
 
 
-def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: int) -> dict[str, float]:
+def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: int) -> list[dict[str, float]]:
     """Write the encoder checkpoint that `config` asks for.
 
     Args:
@@ -34,7 +34,7 @@ def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: i
         seed: For ``train``.
 
     Returns:
-        Metrics of training; empty where nothing was trained.
+        Metrics of each training step; none where nothing was trained.
 
     Raises:
         InputError: unknown architecture or tag (the nearest is named), a file that is missing or matches too
@@ -57,7 +57,7 @@ def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: i
             f"a tag that timm has for {config.architecture}{nearest(config.pretrained, ['train', *tags])}"
         )
     write_checkpoint(out, {"architecture": config.architecture, "state_dict": encoder.state_dict()})
-    return {}
+    return []
 
 
 def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int) -> dict[str, float]:
+def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int) -> list[dict[str, float]]:
     """Train an encoder without labels: VICReg between what two views of an image show at the same spot.
 
     This is the location-based half of VICRegL (Bardes et al., "VICRegL: Self-Supervised Learning of Local
@@ -84,7 +84,7 @@ def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int
         seed: The same seed gives the same bytes at a fixed number of threads.
 
     Returns:
-        ``loss``, ``invariance``, ``variance`` and ``covariance``, means over the last tenth of the steps.
+        ``loss``, ``invariance``, ``variance`` and ``covariance`` of each step.
 
     Raises:
         InputError: there are no images, or one is missing.
@@ -117,10 +117,10 @@ def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int
         terms["loss"].backward()
         optimiser.step()
         schedule.step()
-        history.append([term.item() for term in terms.values()])
-        progress.set_postfix(loss=f"{history[-1][0]:.2f}", refresh=False)
+        history.append({name: term.item() for name, term in terms.items()})
+        progress.set_postfix(loss=history[-1]["loss"], refresh=False)
     write_checkpoint(out, {"architecture": config.architecture, "state_dict": encoder.state_dict()})
-    return dict(zip(terms, np.mean(history[-max(1, steps // 10) :], axis=0).tolist(), strict=True))
+    return history
 
 
 def read_image(path: Path) -> Tensor:

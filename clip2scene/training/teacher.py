@@ -28,7 +28,7 @@ SMALLEST = 24
 """Smallest side of a crop, pixels of the image."""
 
 
-def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int) -> dict[str, float]:
+def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int) -> list[dict[str, float]]:
     """Write the teacher checkpoint that `config` asks for.
 
     Args:
@@ -38,7 +38,7 @@ def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int
         seed: For ``train``.
 
     Returns:
-        Metrics of training; empty where nothing was trained.
+        Metrics of each training step; none where nothing was trained.
 
     Raises:
         InputError: unknown architecture or tag (the nearest is named), a file that is missing or matches too
@@ -64,10 +64,10 @@ def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int
             f"teacher.pretrained: found {config.pretrained!r}, expected train, a file that exists, or a "
             f"tag that open_clip has for {config.architecture}{nearest(config.pretrained, ['train', *tags])}"
         )
-    return {}
+    return []
 
 
-def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> dict[str, float]:
+def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> list[dict[str, float]]:
     """Train CLIP contrastively on captioned crops of synthetic images.
 
     Args:
@@ -78,8 +78,7 @@ def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> dict
         seed: The same seed gives the same bytes at a fixed number of threads.
 
     Returns:
-        ``loss`` and ``accuracy`` (share of crops whose best caption names their class), means over the last
-        tenth of the steps.
+        ``loss`` and ``accuracy`` (share of crops whose best caption names their class) of each step.
 
     Raises:
         InputError: the table is missing, lacks a column or has no rows, or an image is missing.
@@ -113,11 +112,10 @@ def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> dict
         schedule.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=np.log(100))  # as CLIP does
-        history.append((loss.item(), accuracy.item()))
-        progress.set_postfix(loss=f"{history[-1][0]:.2f}", accuracy=f"{history[-1][1]:.2f}", refresh=False)
+        history.append({"loss": loss.item(), "accuracy": accuracy.item()})
+        progress.set_postfix(history[-1], refresh=False)
     save_clip(out, model, config.architecture, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
-    loss, accuracy = np.mean(history[-max(1, steps // 10) :], axis=0)
-    return {"loss": float(loss), "accuracy": float(accuracy)}
+    return history
 
 
 def read_captions(path: Path) -> pd.DataFrame:
