@@ -74,9 +74,10 @@ rule superpixels:
         "<logs>/superpixels/{data}-{settings}.log",
     benchmark:
         "<benchmarks>/superpixels/{data}-{settings}.jsonl"
+    priority: 2  # pre-training waits for these
     conda:
         "../environment.yml"
-    threads: workflow.cores or 1
+    threads: settings.threads
     params:
         dataset=lambda w: experiment.prepared[w.data],
         code=code_hash("clip2scene.pairing.superpixels"),

@@ -8,6 +8,7 @@ use rule teacher as pretrain with:
         "<benchmarks>/pretrain/{run}.jsonl"
     wildcard_constraints:
         run=experiment.keys("pretrain"),
+    priority: 1  # before fine-tuning that does not wait for it
     params:
         what=lambda w: experiment.runs[w.run].title,
         code=lambda w: experiment.code(w.run),

@@ -13,6 +13,7 @@ rule teacher:
         "<benchmarks>/teacher/{run}.jsonl"
     wildcard_constraints:
         run=experiment.keys("teacher"),
+    priority: 2  # pre-training waits for these
     conda:
         "../environment.yml"
     threads: settings.threads
@@ -44,6 +45,7 @@ rule text_embeddings:
         "<results>/runs/{run}/text-{dataset}.pt",
     log:
         "<logs>/text_embeddings/{run}-{dataset}.log",
+    priority: 2
     conda:
         "../environment.yml"
     threads: settings.threads
