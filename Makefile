@@ -2,29 +2,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: table test lint benchmark lock schema
 
 table: $(VENV)/installed
-	$(BIN)/snakemake --cores all results/table_main.csv
+	snakemake --cores all results/table_main.csv
 
 test: $(VENV)/installed
-	$(BIN)/pytest
+	pytest
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile rules
-	$(BIN)/snakemake --lint
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
 
 benchmark: $(VENV)/installed
-	$(BIN)/pytest tests/benchmarks --benchmark-only
+	pytest tests/benchmarks --benchmark-only
 
 # The environment, from the lock file; made again when the lock file changes.
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	pip install --quiet --require-hashes -r requirements.lock
+	pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 # For maintainers: pins every dependency with its hashes (needs uv).
@@ -33,4 +34,4 @@ lock:
 	  pyproject.toml -o requirements.lock
 
 schema: $(VENV)/installed
-	$(BIN)/clip2scene schema config/schema.json
+	clip2scene schema config/schema.json

@@ -173,7 +173,7 @@ class Superpixels(Section):
 class Pretraining(Section):
     """Pre-training of the 3D network, the same for every method unless `by_method` says otherwise."""
 
-    epochs: Positive = 5
+    epochs: Positive = 4
     """Passes over the pre-training split."""
     batch_size: Positive = 1
     """Samples a step."""
@@ -202,7 +202,7 @@ class Pretraining(Section):
 class Finetuning(Section):
     """Fine-tuning and linear probing on a fraction of the labels: cross-entropy + Lovász, SGD, cosine."""
 
-    epochs: Positive = 4
+    epochs: Positive = 3
     """Passes over the labelled subset."""
     minimum_steps: int = Field(default=40, ge=0)
     """Small subsets are repeated until the run has this many optimiser steps."""
