@@ -24,8 +24,8 @@ benchmark: $(VENV)/installed
 # The environment, from the lock file; made again when the lock file changes.
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --require-hashes -r requirements.lock
-	pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 # For maintainers: pins every dependency with its hashes (needs uv).
