@@ -5,8 +5,10 @@ from clip2scene.config import parse_config
 from clip2scene.provenance import code_hash
 from clip2scene.workflow import Workflow
 
+# A --configfile is a whole configuration, not a layer over the default.
+if not workflow.overwrite_configfiles:
 
-configfile: "config/config.yaml"
+    configfile: "config/config.yaml"
 
 
 experiment = Workflow(parse_config(config, "configuration"))

@@ -66,8 +66,8 @@ def test_keys_are_stable(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "changed"),
     [
-        ({"finetune": {"epochs": 3}}, {"finetune"}),
-        ({"pretrain": {"epochs": 3}}, {"pretrain", "annotation_free", "finetune"}),
+        ({"finetune": {"epochs": 77}}, {"finetune"}),
+        ({"pretrain": {"epochs": 77}}, {"pretrain", "annotation_free", "finetune"}),
         ({"image_encoder": {"architecture": "resnet18"}}, {"encoder", "pretrain", "finetune"}),
         ({"seed": 1}, {"teacher", "encoder", "pretrain", "annotation_free", "finetune"}),
         ({"workers": 4}, set()),
@@ -82,7 +82,7 @@ def test_a_setting_changes_the_keys_it_bears_on(tmp_path, settings, changed):
 
 def test_settings_of_one_method_leave_the_others(tmp_path):
     before = keys(config(tmp_path, FREE, TUNED))
-    after = keys(config(tmp_path, FREE, TUNED, pretrain={"by_method": {"slidr": {"epochs": 3}}}))
+    after = keys(config(tmp_path, FREE, TUNED, pretrain={"by_method": {"slidr": {"epochs": 77}}}))
     assert before["annotation_free"] == after["annotation_free"]
     assert not before["finetune"] & after["finetune"]
 
