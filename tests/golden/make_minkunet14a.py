@@ -1,0 +1,69 @@
+"""MinkUNet14A as in runnanchen/CLIP2Scene, on MinkowskiEngine 0.5.4, which must be installed.
+
+python tests/golden/make_minkunet14a.py CLIP2SCENE
+"""
+
+import collections
+import collections.abc
+import tempfile
+from pathlib import Path
+
+import torch
+from deterministic import draw, street, weight
+from official import arguments, bare_package, describe, fill, save, statistics
+
+(root,) = arguments(__doc__, clip2scene="f37dae7")
+bare_package("model", root / "model")
+collections.Sequence = collections.abc.Sequence  # which Python 3.10 took away from MinkowskiEngine
+
+import MinkowskiEngine as ME  # noqa: E402
+from model.minkunet import MinkUNet14A  # noqa: E402
+
+assert ME.__version__ == "0.5.4", ME.__version__
+
+CLASSES = 20
+HEADS = "text_embeddings", "final", "local_feature", "classifier"
+coordinates = street(clouds=2, n=500)
+features = draw("colours", len(coordinates), 3).double().requires_grad_()
+
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "text.pth"
+    torch.save(weight("text", (CLASSES, 512)), path)
+    config = {
+        "text_embeddings_path": path,
+        "text_categories": CLASSES,
+        "mode": "source_free",
+        "normalize_features": False,
+        "bn_momentum": 0.05,
+        "kernel_size": 3,
+    }
+    network = MinkUNet14A(3, 512, config)
+fill(network, without="text_embeddings")
+network.double()  # as gradients jump where a ReLU does, and rounding moves some values across
+kept = {}
+network.final.register_forward_hook(lambda _, inputs, output: kept.update(trunk=inputs[0]))
+
+
+def run(training: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features [V, 96] and scores [V, 1 + classes] of the voxels."""
+    network.train(training)
+    scores = network(ME.SparseTensor(features, coordinates=coordinates))
+    assert torch.equal(kept["trunk"].C, coordinates)  # in the order in which they were given
+    return kept["trunk"].F, scores
+
+
+evaluated, scores = run(training=False)
+trained, _ = run(training=True)
+(trained * draw("upstream", *trained.shape)).sum().backward()
+numbers = describe(network, HEADS)
+gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+save(
+    "minkunet14a",
+    **numbers,
+    evaluated=evaluated[::25],
+    scores=scores[::5],
+    trained=trained[::25],
+    gradient=features.grad,
+    gradient_norms=torch.stack([gradients[n].norm() for n in numbers["names"] if n in gradients]),
+    **statistics(network),
+)

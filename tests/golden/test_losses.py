@@ -1,0 +1,107 @@
+"""Losses and IoU against what the official implementations compute (tests/golden/README.md)."""
+
+from types import SimpleNamespace
+
+import cases
+import numpy as np
+import pytest
+import torch
+from deterministic import difference, golden
+
+from baselines.ppkt import PPKT
+from baselines.slidr import SLidR
+from clip2scene.evaluation.metrics import Scores, confusion_matrix
+from clip2scene.method.base import Progress
+from clip2scene.method.recipe import RELEASED
+from clip2scene.method.self_training import switch_labels
+from clip2scene.method.semantic import semantic_loss
+from clip2scene.method.spatial_temporal import spatial_temporal_loss
+from clip2scene.training.losses import lovasz_softmax, segmentation_loss
+
+TOLERANCE = 1e-5  # float32, sums in another order; SLidR adds 1e-6 to its divisors
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_released_semantic_loss(switched):
+    case, official = cases.clip2scene(), golden("clip2scene_losses")
+    points = case.point_global.requires_grad_()
+    scores = (points @ case.text.T)[case.inverse[case.pair_point]]
+    labels = case.labels[tuple(case.pair_pixel.T)]
+    if switched:  # epoch 11, from 0, at a step whose draw switches
+        steps = (Progress(11, 20, step, seed=0) for step in range(100))
+        drawn = (switch_labels(labels, scores, RELEASED, step) for step in steps)
+        labels = next(new for new in drawn if not torch.equal(new, labels))
+    loss = semantic_loss(scores, labels, RELEASED)
+    suffix = "_switched" if switched else ""
+    assert difference(loss, official[f"semantic{suffix}"]) < TOLERANCE
+    (gradient,) = torch.autograd.grad(loss, points)
+    assert difference(gradient, official[f"gradient_global{suffix}"]) < TOLERANCE
+
+
+def test_released_spatial_temporal_loss():
+    case, official = cases.clip2scene(), golden("clip2scene_losses")
+    voxels = case.point_local.requires_grad_()
+    at = tuple(case.pair_pixel.T)
+    points, pixels = voxels[case.inverse[case.pair_point]], case.pixels.permute(0, 2, 3, 1)[at]
+    cell = case.cell[case.pair_point]
+    loss = spatial_temporal_loss(points, pixels, case.labels[at], case.text, cell, RELEASED)
+    assert difference(loss, official["spatial_temporal"]) < TOLERANCE
+    (gradient,) = torch.autograd.grad(loss, voxels)
+    assert difference(gradient, official["gradient_local"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("method", [PPKT, SLidR])
+def test_contrasts(method):
+    case, official = cases.slidr(), golden("slidr_losses")
+    voxels, pixels = case.voxels.requires_grad_(), case.pixels.requires_grad_()
+    image, row, column = case.pair_pixel.T
+    numbered = case.superpixels + case.superpixels_an_image * torch.arange(len(pixels))[:, None, None]
+    batch = SimpleNamespace(
+        images=None,
+        inverse=case.inverse,
+        pair_point=case.pair_point,
+        pair_image=image,
+        pair_row=row,
+        pair_column=column,
+        superpixels=numbered.int(),
+    )
+
+    class Pixels:
+        def __call__(self, images):
+            return pixels
+
+        def at(self, images, image, row, column):
+            return pixels[image, :, row, column]
+
+    network = SimpleNamespace(pairs=len(image), pixels=Pixels())
+    loss = method.contrast(network, voxels, batch, Progress(epoch=0, epochs=1, step=0, seed=0))
+    name = method.__name__.lower()
+    assert difference(loss, official[name]) < TOLERANCE
+    of_voxels, of_pixels = torch.autograd.grad(loss, (voxels, pixels))
+    assert difference(of_voxels, official[f"{name}_gradient_voxels"]) < TOLERANCE
+    assert difference(of_pixels, official[f"{name}_gradient_pixels"]) < TOLERANCE
+
+
+def test_loss_of_fine_tuning():
+    case, official = cases.segmentation(), golden("slidr_losses")
+    logits = case.logits.requires_grad_()
+    loss = segmentation_loss(logits, case.labels)
+    assert difference(loss, official["segmentation"]) < TOLERANCE
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert difference(gradient, official["segmentation_gradient"]) < TOLERANCE
+
+
+def test_lovasz():
+    case, official = cases.segmentation(), golden("slidr_losses")
+    labelled = case.labels != 0
+    loss = lovasz_softmax(case.logits[labelled].softmax(dim=1), case.labels[labelled])
+    assert difference(loss, official["lovasz"]) < TOLERANCE
+
+
+def test_iou():
+    """Equal but for a class that is nowhere: 1 there, undefined here."""
+    case, official = cases.segmentation(), golden("slidr_losses")
+    scores = Scores(tuple("abcdefghijklmnop"), confusion_matrix(case.predictions, case.labels, 16))
+    assert np.isnan(scores.iou).tolist() == [c == 5 for c in range(1, 17)]
+    np.testing.assert_allclose(np.nan_to_num(scores.iou, nan=1.0), official["iou"], rtol=1e-6)
+    assert scores.miou_released == pytest.approx(official["miou"].item(), rel=1e-6)
