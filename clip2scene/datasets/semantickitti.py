@@ -32,9 +32,9 @@ _IDS = {
     49: 12, 50: 13, 51: 14, 52: 0, 60: 9, 70: 15, 71: 16, 72: 17, 80: 18, 81: 19, 99: 0, 252: 1, 253: 7,
     254: 6, 255: 8, 256: 5, 257: 5, 258: 4, 259: 5,
 }  # fmt: skip
-ID_TO_CLASS = np.array([_IDS.get(number, -1) for number in range(260)])
-"""[260] semantic id -> class of the single-scan benchmark, 0 = ignored, -1 = no such id; from 252 on, what moves
-(semantic-kitti-api, config/semantic-kitti.yaml, learning_map)."""
+ID_TO_CLASS = np.array([_IDS.get(number, -1) for number in range(261)])
+"""[261] semantic id -> class of the single-scan benchmark, 0 = ignored, -1 = no such id (semantic-kitti-api,
+config/semantic-kitti.yaml, learning_map); ids from 252 on are of things that move."""
 
 # Mean and standard deviation of intensity over each data set (ScaLR @ 53c474d, datasets/*_for_scalr.py).
 _NUSCENES_INTENSITY = 18.742355, 22.04632
@@ -106,7 +106,8 @@ class SemanticKITTI(Dataset):
         Poses and calibration are read only where sweeps or images ask for them: fine-tuning needs no more
         than ``velodyne`` and ``labels``.
         """
-        folders = sorted(path.parent for path in root.glob("sequences/[0-9][0-9]/velodyne"))
+        scans = root.glob("sequences/[0-9][0-9]/velodyne/[0-9]*.bin")
+        folders = sorted({path.parents[1] for path in scans})
         if not folders:
             expected = "expected scans, sequences/00/velodyne/000000.bin and on"
             raise InputError(f"{root / 'sequences'}: holds no sequence; {expected}")
@@ -127,10 +128,9 @@ class SemanticKITTI(Dataset):
         """Labels [N], 0..19; the file holds a uint32 for each point, the upper 16 bits of it the instance."""
         ids = read_values(path, np.uint32) & 0xFFFF
         labels = ID_TO_CLASS[np.minimum(ids, len(ID_TO_CLASS) - 1)]
-        unknown = (ids >= len(ID_TO_CLASS)) | (labels < 0)
-        if unknown.any():
+        if (labels < 0).any():
             valid = ", ".join(map(str, _IDS))
-            raise InputError(f"{path}: label id {ids[unknown][0]}; expected one of {valid}")
+            raise InputError(f"{path}: label id {ids[labels < 0][0]}; expected one of {valid}")
         return labels
 
 
@@ -173,14 +173,8 @@ def _rows(root: Path, folder: Path, sweeps: int) -> list[dict[str, Any]]:
             "sweep_poses": relative.reshape(-1),
             "sweep_lags": [times[here] - times[k] for k in earlier],
         }
-        rows.append(
-            row
-            | (
-                _NO_CAMERA
-                if stem not in images
-                else camera | {"camera_images": [str(path / f"image_2/{stem}.png")]}
-            )
-        )
+        image = {"camera_images": [str(path / f"image_2/{stem}.png")]}
+        rows.append(row | (camera | image if stem in images else _NO_CAMERA))
     return rows
 
 
