@@ -28,7 +28,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from clip2scene.synthetic.generate import generate
 
     root = tmp_path_factory.mktemp("tiny")
-    generate(root, "v1.0-tiny", TINY, seed=0, processes=1)
+    generate(DatasetConfig(root=root, version="v1.0-tiny", synthetic=TINY), seed=0, processes=1)
     return root
 
 
