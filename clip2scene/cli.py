@@ -86,7 +86,7 @@ def synthesize(path: str, dataset: str, processes: int) -> None:
         raise InputError(
             f"{path}: datasets.{dataset}: has no section `synthetic`; it is read from {section.root}"
         )
-    generate(section.root, section.version, section.synthetic, config.seed, processes)
+    generate(section, config.seed, processes)
 
 
 @main.command()

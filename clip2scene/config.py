@@ -25,16 +25,16 @@ class Section(BaseModel):
 
 
 class Synthetic(Section):
-    """A synthetic data set: streets seen by a spinning lidar and a ring of cameras."""
+    """A synthetic data set: streets seen by a spinning lidar and cameras, written in its `format`."""
 
     train_scenes: Positive = 10
-    """Scenes of the train split."""
+    """Scenes of the train split; SemanticKITTI's sequences 00 to 07, 09 and 10 at most."""
     val_scenes: Positive = 4
-    """Scenes of the val split."""
+    """Scenes of the val split; SemanticKITTI's is sequence 08."""
     keyframes: Positive = 8
-    """Keyframes a scene, at 2 Hz."""
+    """Keyframes a scene, at 2 Hz; SemanticKITTI's at 10 Hz, where every scan is one."""
     beams: Positive = 32
-    """Beams of the lidar."""
+    """Beams of the lidar; SemanticKITTI's has 64."""
     azimuth_steps: Positive = 240
     """Firings of each beam in a rotation; 1085 gives nuScenes' 34,720 rays."""
     drop_out: Fraction = 0.05

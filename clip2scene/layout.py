@@ -6,15 +6,17 @@ from clip2scene.config import Config
 from clip2scene.experiments import Run, digest, encoder_run, teacher_run
 
 
-def tables(config: Config, dataset: str) -> Path:
-    """A file that a data set has when it is complete: the folder's scene table."""
+def synthetic(config: Config, dataset: str) -> list[Path]:
+    """The files that say that a synthetic data set is complete, whatever its format."""
     section = config.datasets[dataset]
-    return section.root / section.version / "scene.json"
+    captioned = [captions(config, dataset)] if section.format == "nuscenes" else []
+    return [section.root / "synthetic.json", *captioned]
 
 
 def captions(config: Config, dataset: str) -> Path:
-    """Crops and captions of a synthetic data set."""
-    return tables(config, dataset).with_name("captions.parquet")
+    """Crops and captions of a synthetic data set in nuScenes' format."""
+    section = config.datasets[dataset]
+    return section.root / section.version / "captions.parquet"
 
 
 def prepared(config: Config, dataset: str) -> Path:

@@ -12,6 +12,8 @@ from clip2scene.pairing.batch import Batch
 
 TINY = Synthetic(train_scenes=2, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(48, 80))
 
+TINY_KITTI = TINY.model_copy(update={"beams": 64, "keyframes": 3, "image_size": (48, 160)})
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -28,8 +30,20 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from clip2scene.synthetic.generate import generate
 
     root = tmp_path_factory.mktemp("tiny")
-    generate(root, "v1.0-tiny", TINY, seed=0, processes=1)
+    generate(DatasetConfig(root=root, version="v1.0-tiny", synthetic=TINY), seed=0, processes=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_kitti(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
+    """A tiny synthetic data set in SemanticKITTI's format; read it, never write it."""
+    from clip2scene.synthetic.generate import generate
+
+    data = DatasetConfig(
+        format="semantickitti", root=tmp_path_factory.mktemp("tiny-kitti"), sweeps=4, synthetic=TINY_KITTI
+    )
+    generate(data, seed=0, processes=1)
+    return data
 
 
 @pytest.fixture(scope="session")
