@@ -258,6 +258,9 @@ class Config(Section):
     """3D networks that the table of experiments names."""
     pretrain: Pretraining = Pretraining()
     """Pre-training."""
+    checkpoints: dict[str, Path] = {}
+    """Networks pre-trained elsewhere, by name: written by ``clip2scene import-checkpoint`` or by another
+    machine's pre-training. A row of the table of experiments with such a name as recipe starts from it."""
     finetune: Finetuning = Finetuning()
     """Fine-tuning."""
     tracking: Tracking = Tracking()

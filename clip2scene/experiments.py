@@ -25,7 +25,7 @@ class Experiment(Section):
     method: str
     """Registered method, or maskclip_projection: the teacher's labels projected onto the points."""
     recipe: str = ""
-    """Variant of the method."""
+    """Variant of the method, or a key of the configuration's `checkpoints`: start from that file."""
     backbone: str = ""
     """3D network, a key of the configuration's `backbones`."""
     pretrain: str = ""
@@ -37,7 +37,7 @@ class Experiment(Section):
     rule: Literal["", "frame_skip", "scene_skip"] = ""
     """How that share is drawn; empty at 0 and 100 percent."""
     pretrain_seeds: tuple[int, ...] = ()
-    """Seeds of pre-training."""
+    """Seeds of pre-training; none where the row starts from a checkpoint."""
     seeds: tuple[int, ...] = ()
     """Seeds of fine-tuning; every pre-training seed is combined with every one of them."""
 
@@ -52,8 +52,6 @@ class Experiment(Section):
             method_spec(self.method).implementation is not None
         ):
             raise ValueError("pretrain names a data set where the method pre-trains, and only there")
-        if bool(self.pretrain) != bool(self.pretrain_seeds):
-            raise ValueError("pretrain_seeds are given where the method pre-trains, and only there")
         return self
 
 
@@ -127,7 +125,16 @@ def load_experiments(config: Config) -> list[Experiment]:
             _known(experiment.pretrain, config.datasets, f"{where}: pretrain")
         if experiment.method != TEACHER:
             _known(experiment.backbone, config.backbones, f"{where}: backbone")
-            _known(experiment.recipe, method_spec(experiment.method).recipes, f"{where}: recipe")
+            recipes = method_spec(experiment.method).recipes
+            if clash := config.checkpoints.keys() & set(recipes):
+                raise InputError(f"checkpoints: {clash.pop()}: a recipe of {experiment.method} has this name")
+            offered = [*recipes, *config.checkpoints] if experiment.pretrain else recipes
+            _known(experiment.recipe, offered, f"{where}: recipe")
+        pretrains = bool(experiment.pretrain) and experiment.recipe not in config.checkpoints
+        if pretrains != bool(experiment.pretrain_seeds):
+            raise InputError(
+                f"{where}: pretrain_seeds are given where a network is pre-trained, and only there"
+            )
     if not experiments:
         raise InputError(f"{path}: holds no experiment")
     return experiments
@@ -224,6 +231,8 @@ def settings(config: Config, run: Run) -> dict[str, Any]:
             values["pretraining"] = config.pretrain.of(run.method).model_dump(exclude={"by_method"})
         case "finetune" | "linear_probe":
             values["finetuning"] = config.finetune.model_dump()
+    if run.recipe in config.checkpoints:
+        values["checkpoint"] = str(config.checkpoints[run.recipe])
     if run.backbone:
         values["network"] = config.backbones[run.backbone].model_dump()
     for role, name in (("pretraining_data", run.pretrain), ("data", run.target)):

@@ -65,6 +65,13 @@ def metrics(config: Config, run: Run | str) -> Path:
     return run_folder(config, run) / "metrics.json"
 
 
+def pretrained(config: Config, run: Run) -> Path | None:
+    """The network that an evaluation or fine-tuning run starts from; None: random initialisation."""
+    if run.recipe in config.checkpoints:
+        return config.checkpoints[run.recipe]
+    return checkpoint(config, run.parent) if run.parent else None
+
+
 def checkpoint(config: Config, run: Run | str) -> Path:
     """A run's weights."""
     return run_folder(config, run) / "checkpoint.pt"

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from clip2scene import layout
+from clip2scene.config import Config
 from clip2scene.experiments import Run
 from clip2scene.machine import keep_freed_memory, lease_gpu
 from clip2scene.training.record import RunRecord
@@ -88,7 +89,7 @@ def _annotation_free(workflow: Workflow, run: Run, record: RunRecord) -> None:
     from clip2scene.evaluation.annotation_free import evaluate_annotation_free
 
     config = workflow.config
-    checkpoint, text = layout.checkpoint(config, run.parent), layout.text(config, run.target)
+    checkpoint, text = _network(config, run), layout.text(config, run.target)
     index = layout.index(config, run.target)
     evaluate_annotation_free(config, checkpoint, text, run.target, index, record)
 
@@ -105,10 +106,19 @@ def _finetune(workflow: Workflow, run: Run, record: RunRecord) -> None:
     from clip2scene.training.finetune import finetune
 
     config = workflow.config
-    checkpoint = layout.checkpoint(config, run.parent) if run.parent else None
     index = layout.index(config, run.target)
     subset = layout.subset(config, run.target, run.rule, run.percent)
-    finetune(config, run.backbone, checkpoint, run.target, index, subset, record)
+    finetune(config, run.backbone, _network(config, run), run.target, index, subset, record)
+
+
+def _network(config: Config, run: Run) -> Path | None:
+    """The checkpoint that a run starts from; one from elsewhere must be what the table's row says."""
+    from clip2scene.training.checkpoint import describe, require
+
+    path = layout.pretrained(config, run)
+    if run.recipe in config.checkpoints:
+        require(path, describe(config, run.method, run.backbone, run.pretrain))
+    return path
 
 
 _STAGES: dict[str, Callable[[Workflow, Run, RunRecord], None]] = {

@@ -124,8 +124,8 @@ class Workflow:
                 labels = layout.text(config, run.target)
             case "finetune" | "linear_probe":
                 labels = layout.subset(config, run.target, run.rule, run.percent)
-        network = [layout.checkpoint(config, run.parent)] if run.parent else []
-        return [layout.index(config, run.target), labels, *network]
+        network = layout.pretrained(config, run)
+        return [layout.index(config, run.target), labels, *([network] if network else [])]
 
     def resources(self, run: Run) -> dict[str, Path]:
         """The files, beside the data, that a pre-training run's method needs, by the need's name."""

@@ -94,10 +94,11 @@ def load_method(config: Config, checkpoint: Path, text: Path, channels: int) -> 
     content = read_pretrained(checkpoint)
     meta = content["meta"]
     backbone = build_backbone(meta["backbone"], channels, meta["width"], config.backend)
-    load_weights(backbone, content["backbone"], checkpoint)
+    missing = load_weights(backbone, content["backbone"], checkpoint)
     method = get_method(meta["method"])(config, meta["recipe"], backbone, Resources(text=text))
     unloaded = method.load_state_dict(content["method"], strict=False).missing_keys
-    if missing := [name for name in unloaded if not name.startswith("backbone.")]:
+    missing += [name for name in unloaded if not name.startswith("backbone.")]
+    if missing:
         raise InputError(f"{checkpoint}: lacks {', '.join(missing)} of method {meta['method']}")
     return method, meta
 

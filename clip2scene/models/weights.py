@@ -1,6 +1,7 @@
 """Reading weights that others made: safely, and only where enough of them find their place."""
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from clip2scene.errors import InputError
 from clip2scene.files import atomic
 
 MINIMUM_SHARE = 0.95
+
+
+class _Unread:
+    """Stands in for a class that a checkpoint mentions beside its tensors."""
+
+
+_UNREAD = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+"""Classes by which Lightning before 1.5 (CLIP2Scene's is 1.4.0) named what its callbacks remember."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -26,11 +35,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
         return load_file(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Unread, name) for name in _UNREAD]):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if "TorchScript" not in str(error):
             raise InputError(
-                f"{path}: expected a checkpoint of tensors only, found {_first_line(error)}"
+                f"{path}: expected a checkpoint of tensors only, found {_found(error)}"
             ) from None
         checkpoint = torch.jit.load(path, map_location="cpu").state_dict()
     if not isinstance(checkpoint, dict):
@@ -52,13 +62,16 @@ def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> list[str]:
     """Load `weights` into `model`; names that it does not have are left out.
 
     Args:
         model: Changed in place; what `weights` lacks keeps its values.
         weights: State dict.
         source: Where the weights are from, for the message.
+
+    Returns:
+        Names of the model's tensors that `weights` lacks or has in another shape, at most 5 %.
 
     Raises:
         InputError: fewer than 95 % of the model's tensors are there in the right shape; names the others.
@@ -77,7 +90,11 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Pat
             + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
         )
     model.load_state_dict(found, strict=False)
+    return missing
 
 
-def _first_line(error: Exception) -> str:
+def _found(error: Exception) -> str:
+    """What torch refused, without its advice to load it all the same."""
+    if pickled := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"{pickled[1]}, which is code; save its state_dict alone, where the file was made"
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -5,16 +5,30 @@ from typing import Any
 
 from torch import nn
 
+from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.models.weights import load_weights, read_checkpoint
 
 
+def describe(config: Config, method: str, backbone: str, dataset: str) -> dict[str, Any]:
+    """What a checkpoint's ``meta`` says that must agree with who starts from it."""
+    data = config.datasets[dataset]
+    return {
+        "method": method,
+        "backbone": backbone,
+        **config.backbones[backbone].model_dump(),
+        "dataset": dataset,
+        "split": data.pretrain_split,
+        "voxel_size": data.voxel_size,
+    }
+
+
 def read_pretrained(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of `clip2scene.training.pretrain.pretrain`.
+    """Read a checkpoint of `clip2scene.training.pretrain` or of `clip2scene.training.exchange`.
 
     Returns:
-        ``backbone``, a state dict; ``method``, what else the method has; ``meta``, what it is: method,
-        recipe, backbone, width, coordinates, dataset, split, seed.
+        ``backbone``, a state dict; ``method``, what else the method has; ``meta``, what it is: as `describe`
+        has it, the recipe, and the seed or the file it was imported from.
 
     Raises:
         InputError: the file is missing, damaged, or something else.
@@ -22,8 +36,23 @@ def read_pretrained(path: Path) -> dict[str, Any]:
     content = read_checkpoint(path)
     if not {"backbone", "method", "meta"} <= content.keys():
         found = ", ".join(sorted(content)[:8])
-        raise InputError(f"{path}: found {found}; expected a pre-training run's backbone, method and meta")
+        raise InputError(
+            f"{path}: found {found}; expected a pre-training run's backbone, method and meta "
+            "(`clip2scene import-checkpoint` makes them of a published file)"
+        )
     return content
+
+
+def require(path: Path, expected: dict[str, Any]) -> None:
+    """Make sure that a checkpoint from elsewhere is what the configuration takes it for.
+
+    Raises:
+        InputError: its ``meta`` says otherwise than `expected` (see `describe`).
+    """
+    meta = read_pretrained(path)["meta"]
+    for name, value in expected.items():
+        if meta.get(name) != value:
+            raise InputError(f"{path}: {name} is {meta.get(name)!r}; expected {value!r}")
 
 
 def load_backbone(path: Path, backbone: nn.Module) -> dict[str, Any]:

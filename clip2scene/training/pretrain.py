@@ -12,6 +12,7 @@ from clip2scene.models.backbones import build_backbone
 from clip2scene.models.weights import write_checkpoint
 from clip2scene.pairing.samples import PretrainingSamples
 from clip2scene.seeding import seed_everything
+from clip2scene.training.checkpoint import describe
 from clip2scene.training.loop import fit, launch, sgd
 from clip2scene.training.record import RunRecord
 
@@ -70,15 +71,8 @@ def pretrain(
         rest = {
             name: value for name, value in method.state_dict().items() if not name.startswith("backbone.")
         }
-        meta = {
-            "method": method_name,
-            "recipe": recipe,
-            "backbone": backbone_name,
-            **backbone_config.model_dump(),
-            "dataset": dataset_name,
-            "split": data.pretrain_split,
-            "seed": run.seed,
-        }
+        what = describe(config, method_name, backbone_name, dataset_name)
+        meta = {**what, "recipe": recipe, "seed": run.seed}
         write_checkpoint(run.checkpoint, {"backbone": method.inherited(), "method": rest, "meta": meta})
         run.finish({"losses": last_losses(run), "cost": cost})
 

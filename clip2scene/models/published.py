@@ -1,0 +1,129 @@
+"""Tensors of 3D networks as the released codes name and lay them out, and as we do.
+
+MinkUNet in MinkowskiEngine's layout (valeoai/SLidR @ 14729d0 model/res16unet.py, runnanchen/CLIP2Scene
+@ f37dae7 model/minkunet.py) and SPVCNN in torchsparse's (CLIP2Scene @ f37dae7 model/spvcnn.py).
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from clip2scene.models.minkunet import MinkUNet
+from clip2scene.models.spvcnn import SPVCNN
+
+_HEADS = {
+    (MinkUNet, "slidr"): {"linear": "final"},
+    (MinkUNet, "ppkt"): {"linear": "final"},
+    (MinkUNet, "clip2scene"): {"semantic": "final", "spatial_temporal": "local_feature"},
+    (SPVCNN, "clip2scene"): {"semantic": "point_mapping_global", "spatial_temporal": "point_mapping_local"},
+}  # the linear maps on top of a network, by network and method: our name, theirs
+
+
+class Parts(NamedTuple):
+    """A trained network.
+
+    Attributes:
+        backbone: State dict of our backbone.
+        heads: The method's linear maps, by our names.
+        rest: What a published network has beyond these, as it was: e.g. its classifier.
+    """
+
+    backbone: dict[str, Tensor]
+    heads: dict[str, Tensor]
+    rest: dict[str, Tensor]
+
+
+def from_published(weights: dict[str, Tensor], backbone: nn.Module, method: str) -> Parts:
+    """Take a published network apart; the inverse of `to_published`.
+
+    Args:
+        weights: Its state dict.
+        backbone: Our network, whose tensors are looked for by name and shape.
+        method: Method that trained it.
+    """
+    network, parts = type(backbone), Parts({}, {}, dict(weights))
+    for name, ours in backbone.state_dict().items():
+        if (theirs := _published_name(name, network)) not in weights:
+            continue
+        value = weights[theirs]
+        if name.endswith(".kernel"):
+            value = value[None] if value.ndim == 2 else _reorder(value, network)
+        if value.shape == ours.shape:
+            parts.backbone[name] = value
+            del parts.rest[theirs]
+    for ours, theirs in _HEADS.get((network, method), {}).items():
+        weight = f"{theirs}.kernel" if network is MinkUNet else f"{theirs}.weight"
+        if {weight, f"{theirs}.bias"} <= weights.keys():
+            value = parts.rest.pop(weight)
+            parts.heads[f"{ours}.weight"] = value.T.contiguous() if network is MinkUNet else value
+            parts.heads[f"{ours}.bias"] = parts.rest.pop(f"{theirs}.bias").flatten()
+    return parts
+
+
+def to_published(parts: Parts, network: type[nn.Module], method: str) -> dict[str, Tensor]:
+    """The state dict that the released code of `network` and `method` reads, without heads that it lacks."""
+    weights = dict(parts.rest)
+    for name, value in parts.backbone.items():
+        if name.endswith(".kernel"):
+            value = value[0] if len(value) == 1 else _reorder(value, network)
+        weights[_published_name(name, network)] = value
+    for ours, theirs in _HEADS.get((network, method), {}).items():
+        if f"{ours}.weight" in parts.heads:
+            weight, bias = parts.heads[f"{ours}.weight"], parts.heads[f"{ours}.bias"]
+            if network is MinkUNet:  # a convolution of kernel 1
+                weights |= {f"{theirs}.kernel": weight.T.contiguous(), f"{theirs}.bias": bias[None]}
+            else:
+                weights |= {f"{theirs}.weight": weight, f"{theirs}.bias": bias}
+    return weights
+
+
+def _reorder(kernel: Tensor, network: type[nn.Module]) -> Tensor:
+    """A kernel [K, C_in, C_out] with its offsets in the other engine's order; its own inverse.
+
+    Ours is MinkowskiEngine's, x fastest. torchsparse 1.4.0 counts even kernels z fastest, and odd ones as
+    MinkowskiEngine does (mit-han-lab/torchsparse @ 74099d1, torchsparse/nn/utils/kernel.py).
+    """
+    if network is not SPVCNN or len(kernel) != 8:
+        return kernel
+    return kernel.unflatten(0, (2, 2, 2)).transpose(0, 2).flatten(0, 2).contiguous()
+
+
+def _published_name(name: str, network: type[nn.Module]) -> str:
+    """The released code's name of a tensor of our `network`."""
+    return (_minkowski_name if network is MinkUNet else _torchsparse_name)(name)
+
+
+def _minkowski_name(name: str) -> str:
+    match name.split("."):
+        case ["stem", layer, *rest]:
+            new = "conv0p1s1" if layer == "0" else "bn0"
+        case ["down", level, "conv", layer, *rest]:
+            number = int(level) + 1
+            new = f"conv{number}p{2 ** int(level)}s2" if layer == "0" else f"bn{number}"
+        case ["up", level, "conv", layer, *rest]:
+            number = int(level) + 4
+            new = f"convtr{number}p{2 ** (4 - int(level))}s2" if layer == "0" else f"bntr{number}"
+        case [side, level, "blocks", *rest]:
+            new = f"block{int(level) + (1 if side == 'down' else 5)}"
+    return ".".join([new, *rest])
+
+
+_IN_BLOCK = {"conv1": "net.0", "norm1": "net.1", "conv2": "net.3", "norm2": "net.4"}
+
+
+def _torchsparse_name(name: str) -> str:
+    match name.replace(".bn.", ".").split("."):
+        case ["stem", block, layer, *rest]:
+            new = f"stem.{3 * int(block) + int(layer)}"
+        case [side, level, "conv", layer, *rest]:
+            new = f"{_stage(side, level)}.0.net.{layer}"
+        case [side, level, "blocks", block, layer, *rest]:
+            place = f"{int(block) + 1}" if side == "down" else f"1.{block}"
+            new = f"{_stage(side, level)}.{place}.{_IN_BLOCK.get(layer, layer)}"
+        case _:  # the point transforms
+            return name
+    return ".".join([new, *rest])
+
+
+def _stage(side: str, level: str) -> str:
+    return f"{'stage' if side == 'down' else 'up'}{int(level) + 1}"

@@ -1,0 +1,102 @@
+"""Pre-training checkpoints from and to the files of valeoai/SLidR and runnanchen/CLIP2Scene."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from clip2scene.config import Config
+from clip2scene.datasets.registry import get_dataset
+from clip2scene.errors import InputError
+from clip2scene.files import sha256
+from clip2scene.models.backbones import BACKBONES, build_backbone
+from clip2scene.models.published import Parts, from_published, to_published
+from clip2scene.models.weights import MINIMUM_SHARE, load_weights, read_checkpoint, write_checkpoint
+from clip2scene.training.checkpoint import describe, read_pretrained
+
+
+def import_checkpoint(
+    config: Config, path: Path, out: Path, method: str, recipe: str, backbone: str, dataset: str
+) -> tuple[Parts, list[str]]:
+    """Write a published 3D network as a pre-training checkpoint, which every later stage reads.
+
+    Args:
+        config: The configuration under which it will be used.
+        path: ``model.pt`` of SLidR's or CLIP2Scene's pre-training (``model_points``, ``config``), or a
+            Lightning checkpoint of it (``state_dict``). Networks beside the 3D one are not read.
+        out: The checkpoint.
+        method: Registered method that trained it.
+        recipe: Recipe by which the method classifies without labels.
+        backbone: Key of the configuration's `backbones` whose architecture it has.
+        dataset: Key of the configuration's `datasets` that it was trained on.
+
+    Returns:
+        Where its tensors went, and names of the backbone's tensors that it lacks.
+
+    Raises:
+        InputError: the file is damaged or holds code, is of another voxel size or other coordinates than the
+            configuration's, or fewer than 95 % of its tensors or of the backbone's find their counterpart.
+    """
+    checkpoint = read_checkpoint(path)
+    what = describe(config, method, backbone, dataset)
+    _agree(path, checkpoint.get("config"), what)
+    weights = _point_network(checkpoint)
+    channels = get_dataset(config.datasets[dataset].format).feature_channels
+    network = build_backbone(backbone, channels, what["width"])
+    parts = from_published(weights, network, method)
+    placed = len(parts.backbone) + len(parts.heads)
+    if placed < MINIMUM_SHARE * len(weights):
+        raise InputError(
+            f"{path}: {placed} of {len(weights)} tensors have a place in {backbone} of width "
+            f"{what['width']:g}, expected {MINIMUM_SHARE:.0%}; not: {', '.join(list(parts.rest)[:8])}, ..."
+        )
+    missing = load_weights(network, parts.backbone, path)
+    meta = {**what, "recipe": recipe, "source": path.name, "sha256": sha256(path)}
+    content = {"backbone": parts.backbone, "method": parts.heads, "meta": meta, "rest": parts.rest}
+    write_checkpoint(out, content)
+    return parts, missing
+
+
+def export_checkpoint(path: Path, out: Path) -> None:
+    """Write a pre-training checkpoint as the released codes do: SPVCNN as CLIP2Scene's, others as SLidR's.
+
+    Args:
+        path: Checkpoint of a pre-training run, or an imported one; that becomes what it was imported from.
+        out: ``model_points`` and, of ``config``, the keys that the released fine-tuning checks.
+
+    Raises:
+        InputError: `path` is no pre-training checkpoint.
+    """
+    content = read_pretrained(path)
+    meta = content["meta"]
+    parts = Parts(content["backbone"], content["method"], content.get("rest", {}))
+    weights = to_published(parts, BACKBONES[meta["backbone"]].network, meta["method"])
+    write_checkpoint(out, {"model_points": weights, "config": _settings(meta)})
+
+
+def _point_network(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of the 3D network, without the prefixes that Lightning and DDP put before their names."""
+    values = checkpoint.get("model_points", checkpoint.get("state_dict", checkpoint))
+    weights = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    for prefix in ("model_points.", "model.", "module."):
+        found = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
+        weights = found or weights
+    return weights
+
+
+def _agree(path: Path, published: Any, what: dict[str, Any]) -> None:
+    """Compare the settings in a published file, if it has any, with ours, as SLidR's fine-tuning does."""
+    for name, value in _settings(what).items():
+        if isinstance(published, dict) and published.get(name, value) != value:
+            raise InputError(
+                f"{path}: trained with {name} {published[name]}; "
+                f"the configuration has {value} for {what['backbone']} on {what['dataset']}"
+            )
+
+
+def _settings(what: dict[str, Any]) -> dict[str, Any]:
+    """What ``config`` of a published file must say (SLidR @ 14729d0, downstream/model_builder.py)."""
+    return {
+        "voxel_size": what["voxel_size"],
+        "cylindrical_coordinates": what["coordinates"] == "cylindrical",
+    }
