@@ -117,16 +117,36 @@ def subset(path: str, dataset: str, rule: str, percent: float) -> None:
 
 @main.command()
 @dataset_argument
+@click.option(
+    "--chunk", default="1-of-1", show_default=True, help="K-of-N: the K-th of N parts of the images."
+)
 @processes_option
 @click.pass_obj
-def superpixels(path: str, dataset: str, processes: int) -> None:
-    """Cut the pre-training images of DATASET into SLIC superpixels."""
+def superpixels(path: str, dataset: str, chunk: str, processes: int) -> None:
+    """Cut the pre-training images of DATASET, or a chunk of them, into SLIC superpixels."""
     from clip2scene.pairing.superpixels import write_superpixels
 
     config = _config(path, dataset)
-    out = layout.superpixels(config, dataset)
+    out = layout.superpixel_chunk(config, dataset, chunk)
     split = config.datasets[dataset].pretrain_split
-    write_superpixels(layout.index(config, dataset), split, config.pretrain.superpixels, out, processes)
+    write_superpixels(
+        layout.index(config, dataset), split, config.pretrain.superpixels, out, chunk, processes
+    )
+
+
+@main.command("pack-superpixels")
+@dataset_argument
+@click.argument("chunks", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.pass_obj
+def pack_superpixels(path: str, dataset: str, chunks: tuple[Path, ...]) -> None:
+    """Join the CHUNKS of DATASET's superpixels, files in their order, into the one that training reads."""
+    from clip2scene.datasets.index import read_index
+    from clip2scene.pairing.superpixels import pack_superpixels, split_images
+
+    config = _config(path, dataset)
+    split = config.datasets[dataset].pretrain_split
+    images = split_images(read_index(layout.index(config, dataset)).split(split), split)
+    pack_superpixels(chunks, images, layout.superpixels(config, dataset))
 
 
 @main.command("text-embeddings")
