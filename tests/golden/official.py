@@ -1,0 +1,116 @@
+"""Running official code as it is: a checkout at one commit, on a CPU, without what it imports in vain."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from deterministic import weight
+from torch import nn
+
+HERE = Path(__file__).parent
+
+
+def arguments(description: str, **commits: str) -> list[Path]:
+    """The checkouts given on the command line, one for each repository, on the import path.
+
+    Args:
+        description: Of the script.
+        commits: Commit of each repository.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    for repository, commit in commits.items():
+        parser.add_argument(repository, type=Path, help=f"checkout at {commit}")
+    given = vars(parser.parse_args())
+    for repository, commit in commits.items():
+        git = ["git", "-C", given[repository], "rev-parse", "HEAD"]
+        found = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+        if not found.startswith(commit):
+            parser.error(f"{given[repository]}: expected commit {commit}, found {found}")
+        sys.path.insert(0, str(given[repository].resolve()))
+    torch.load = _to_cpu(torch.load)
+    torch.Tensor.cuda = lambda self: self
+    return list(given.values())
+
+
+def _to_cpu(load: Any) -> Any:
+    return lambda path, map_location=None: load(path, map_location="cpu")
+
+
+def stand_in(name: str, **attributes: Any) -> None:
+    """Put a module in the place of one that the official code imports; what the numbers use is never one.
+
+    Any attribute that is not given is an empty class.
+    """
+    module = _StandIn(name)
+    module.__path__ = []
+    vars(module).update(attributes)
+    sys.modules[name] = module
+
+
+class _StandIn(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+def bare_package(name: str, folder: Path) -> None:
+    """Let modules of an official package be imported without its ``__init__``, which imports all of them."""
+    package = ModuleType(name)
+    package.__path__ = [str(folder)]
+    sys.modules[name] = package
+
+
+def fill(module: nn.Module, prefix: str = "", without: str = " ") -> None:
+    """Give every floating-point tensor of a module the value that its name stands for.
+
+    Args:
+        module: Changed in place.
+        prefix: Before each name.
+        without: Tensors whose name begins so keep their values.
+    """
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not name.startswith(without):
+            tensor.copy_(weight(prefix + name, tensor.shape))
+
+
+def describe(network: nn.Module, heads: tuple[str, ...]) -> dict[str, Any]:
+    """What a network is made of: its parameters, and the names and parameters of its trunk.
+
+    Args:
+        network: With its heads.
+        heads: How the names of tensors begin that are no part of the trunk.
+    """
+    trunk = [name for name in network.state_dict() if not name.startswith(heads)]
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    return {
+        "names": np.array(trunk),
+        "parameters": sum(sizes.values()),
+        "parameters_trunk": sum(sizes.get(name, 0) for name in trunk),
+    }
+
+
+def statistics(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The running means and variances of all norms, one after the other."""
+    state = network.state_dict()
+    kinds = ("running_mean", "running_var")
+    return {kind: torch.cat([v for name, v in state.items() if name.endswith(kind)]) for kind in kinds}
+
+
+def save(name: str, **arrays: Any) -> None:
+    """Write the numbers beside this file, and say how large they are."""
+    path = HERE / f"{name}.npz"
+    values = {
+        key: value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        for key, value in arrays.items()
+    }
+    np.savez_compressed(path, **values)
+    print(f"{path}: {path.stat().st_size} bytes")
+    for key, value in values.items():
+        spread = "" if value.dtype.kind == "U" else f": {value.mean():.6g} +- {value.std():.6g}"
+        print(f"  {key} {value.dtype} {list(value.shape)}{spread}")
