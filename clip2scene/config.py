@@ -246,8 +246,8 @@ class Config(Section):
     """Data loader processes of a job."""
     share_process: bool = True
     """Runs of one method share a process (start-up dominates small runs); false: a job each."""
-    backend: Literal["native"] = "native"
-    """Engine for sparse convolution."""
+    backend: Literal["native", "minkowski"] = "native"
+    """Engine for sparse convolution; minkowski: MinkowskiEngine, where it is installed."""
     datasets: dict[str, DatasetConfig]
     """Data sets by name."""
     teacher: Teacher = Teacher()

@@ -9,7 +9,7 @@ from torch import nn
 from clip2scene.errors import InputError
 from clip2scene.models.minkunet import MinkUNet
 from clip2scene.models.spvcnn import SPVCNN
-from clip2scene.sparse import Geometry
+from clip2scene.sparse import Backend, Geometry
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ BACKBONES = {
         MinkUNet, (32, 32, 64, 128, 256, 256, 128, 96, 96), (2, 3, 4, 6, 2, 2, 2, 2)
     ),
 }
-BACKENDS: dict[str, type[Geometry]] = {"native": Geometry}
+BACKENDS = ("native", "minkowski")
 
 
 def build_backbone(name: str, in_channels: int, width: float = 1.0, backend: str = "native") -> nn.Module:
@@ -39,15 +39,23 @@ def build_backbone(name: str, in_channels: int, width: float = 1.0, backend: str
         in_channels: Channels C of the input features.
         width: Factor on every channel count, which is then rounded to a multiple of 4 and 4 at least; 1 is
             the published network.
-        backend: One of `BACKENDS`: who convolves. The weights are the same for all.
+        backend: One of `BACKENDS`: who convolves. The weights and the results are the same for all.
 
     Raises:
-        InputError: there is no such network or backend.
+        InputError: there is no such network or backend, or the backend is not installed.
     """
     architecture = BACKBONES[_known("backbone", name, BACKBONES)]
-    geometry = BACKENDS[_known("backend", backend, BACKENDS)]
     channels = tuple(max(4, 4 * round(channel * width / 4)) for channel in architecture.channels)
-    return architecture.network(in_channels, channels, architecture.layers, geometry)
+    return architecture.network(in_channels, channels, architecture.layers, _backend(backend))
+
+
+def _backend(name: str) -> type[Backend]:
+    """The class of a backend; MinkowskiEngine, an extra, is imported only where it is asked for."""
+    if _known("backend", name, BACKENDS) == "native":
+        return Geometry
+    from clip2scene.sparse.minkowski import MinkowskiGeometry
+
+    return MinkowskiGeometry
 
 
 def _known(kind: str, name: str, names: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from clip2scene.sparse import Geometry, SparseBatchNorm, SparseConv3d, SparseReLU, SparseTensor, concatenate
+from clip2scene.sparse import Backend, SparseBatchNorm, SparseConv3d, SparseReLU, SparseTensor, concatenate
 
 _MOMENTUM = (
     0.05  # of every norm but those in the residual branches (valeoai/SLidR and CLIP2Scene: bn_momentum)
@@ -86,7 +86,7 @@ class MinkUNet(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: tuple[int, ...], layers: tuple[int, ...], geometry: type[Geometry]
+        self, in_channels: int, channels: tuple[int, ...], layers: tuple[int, ...], backend: type[Backend]
     ) -> None:
         """Build the network.
 
@@ -94,11 +94,11 @@ class MinkUNet(nn.Module):
             in_channels: Channels of the input features.
             channels: 9 widths: stem, 4 levels down, 4 levels up.
             layers: 8 numbers of residual blocks: 4 levels down, 4 levels up.
-            geometry: The backend.
+            backend: Who convolves.
         """
         super().__init__()
         self.out_channels = channels[8]
-        self.geometry = geometry
+        self.backend = backend
         self.stem = conv_norm_relu(in_channels, channels[0], _MOMENTUM, kernel_size=3)
         self.down = nn.ModuleList(
             Down(channels[level], channels[level + 1], layers[level], _MOMENTUM) for level in range(4)
@@ -121,7 +121,7 @@ class MinkUNet(nn.Module):
         Raises:
             InputError: there is no voxel, one is out of range, or one occurs twice.
         """
-        geometry = self.geometry(coordinates)
+        geometry = self.backend(coordinates)
         encoded = [self.stem(SparseTensor(geometry.sort(features), geometry))]
         for down in self.down:
             encoded.append(down(encoded[-1]))

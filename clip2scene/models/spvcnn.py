@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from clip2scene.models.minkunet import Down, Up, conv_norm_relu
-from clip2scene.sparse import Geometry, SparseTensor
+from clip2scene.sparse import Backend, SparseTensor
 
 
 def _point_transform(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -26,7 +26,7 @@ class SPVCNN(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: tuple[int, ...], layers: tuple[int, ...], geometry: type[Geometry]
+        self, in_channels: int, channels: tuple[int, ...], layers: tuple[int, ...], backend: type[Backend]
     ) -> None:
         """Build the network.
 
@@ -34,11 +34,11 @@ class SPVCNN(nn.Module):
             in_channels: Channels of the input features.
             channels: 9 widths: stem, 4 levels down, 4 levels up.
             layers: 8 numbers of residual blocks: 4 levels down, 4 levels up.
-            geometry: The backend.
+            backend: Who convolves.
         """
         super().__init__()
         self.out_channels = channels[4] + channels[6] + channels[8]
-        self.geometry = geometry
+        self.backend = backend
         self.stem = nn.Sequential(
             conv_norm_relu(in_channels, channels[0], kernel_size=3),
             conv_norm_relu(channels[0], channels[0], kernel_size=3),
@@ -67,7 +67,7 @@ class SPVCNN(nn.Module):
         Raises:
             InputError: there is no voxel, one is out of range, or one occurs twice.
         """
-        geometry = self.geometry(coordinates)
+        geometry = self.backend(coordinates)
         x0 = self.stem(SparseTensor(geometry.sort(features), geometry))
         x1 = self.down[0](x0)
         x2 = self.down[1](x1)

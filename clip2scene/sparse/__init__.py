@@ -1,6 +1,15 @@
-"""Sparse 3D convolution in plain PyTorch, on the CPU and on CUDA alike."""
+"""Sparse 3D convolution: layers, and the backends that compute them, on the CPU and on CUDA alike."""
 
+from clip2scene.sparse.backend import Backend
 from clip2scene.sparse.geometry import Geometry
 from clip2scene.sparse.modules import SparseBatchNorm, SparseConv3d, SparseReLU, SparseTensor, concatenate
 
-__all__ = ["Geometry", "SparseBatchNorm", "SparseConv3d", "SparseReLU", "SparseTensor", "concatenate"]
+__all__ = [
+    "Backend",
+    "Geometry",
+    "SparseBatchNorm",
+    "SparseConv3d",
+    "SparseReLU",
+    "SparseTensor",
+    "concatenate",
+]

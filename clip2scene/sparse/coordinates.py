@@ -40,6 +40,20 @@ def pack(coordinates: Tensor) -> Tensor:
     return (((clouds << _BITS | z) << _BITS) | y) << _BITS | x
 
 
+def sort_voxels(coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted keys [V] of voxels [V, 4], and which voxel each is of, [V] int64.
+
+    Raises:
+        InputError: there is no voxel, one is out of range, or one occurs twice.
+    """
+    keys, order = pack(coordinates).sort()
+    twice = keys[1:] == keys[:-1]
+    if bool(twice.any()):
+        voxel = unpack(keys[1:][twice][:1])[0].tolist()
+        raise InputError(f"coordinates: expected every voxel once, found (cloud, x, y, z) = {voxel} twice")
+    return keys, order
+
+
 def unpack(keys: Tensor) -> Tensor:
     """Voxels [V, 4] int32 (cloud, x, y, z) of keys [V]."""
     x, y, z = ((keys >> shift & ((1 << _BITS) - 1)) - _BIAS for shift in (0, _BITS, 2 * _BITS))

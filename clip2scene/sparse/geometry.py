@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from clip2scene.errors import InputError
 from clip2scene.sparse.convolution import convolve
-from clip2scene.sparse.coordinates import floor, pack, remainder, unpack
+from clip2scene.sparse.coordinates import floor, remainder, sort_voxels, unpack
 from clip2scene.sparse.kernel_map import KernelMap, build_kernel_map, find_neighbours
 from clip2scene.sparse.linear import LinearMap
 
@@ -13,39 +12,24 @@ from clip2scene.sparse.linear import LinearMap
 class Geometry:
     """Voxels of a batch of point clouds, and the kernel maps that layers share.
 
-    Coordinates stay in units of the finest voxel: the voxels of stride s lie at multiples of s, as in
-    MinkowskiEngine. Voxels are sorted by key at every stride; so the order in which they were given changes
-    nothing, not even the last bit, and neighbours lie close in memory.
-
-    This class is the backend: layers know it by `sort`, `unsort`, `convolve`, `interpolate` and `average`
-    only.
+    Voxels are sorted by key at every stride; so the order in which they were given changes nothing, not even
+    the last bit, and neighbours lie close in memory.
     """
 
     def __init__(self, coordinates: Tensor) -> None:
-        """Voxels [V, 4] int32 (cloud, x, y, z), each once; negative coordinates are allowed.
-
-        Raises:
-            InputError: there is no voxel, one is out of range, or one occurs twice.
-        """
-        keys, order = pack(coordinates).sort()
-        twice = keys[1:] == keys[:-1]
-        if bool(twice.any()):
-            voxel = unpack(keys[1:][twice][:1])[0].tolist()
-            raise InputError(
-                f"coordinates: expected every voxel once, found (cloud, x, y, z) = {voxel} twice"
-            )
+        """See `Backend`."""
+        keys, order = sort_voxels(coordinates)
         self._levels = {1: keys}
         self._kernel_maps: dict[tuple[int, int, int, int], KernelMap] = {}
         self._linear_maps: dict[tuple[str, int], LinearMap] = {}
-        places = torch.arange(len(keys), device=keys.device)
-        self._sort = LinearMap.from_entries(places, order, (len(keys), len(keys)))
+        self._sort = LinearMap.permutation(order)
 
     def sort(self, features: Tensor) -> Tensor:
-        """Bring features [V, C] from the order in which the voxels were given into that of the keys."""
+        """See `Backend`."""
         return self._sort(features)
 
     def unsort(self, features: Tensor) -> Tensor:
-        """The inverse of `sort`."""
+        """See `Backend`."""
         return self._sort.transpose(features)
 
     def coordinates(self, stride: int) -> Tensor:
@@ -62,21 +46,7 @@ class Geometry:
         dilation: int = 1,
         transposed: bool = False,
     ) -> Tensor:
-        """Convolve the features of one stride.
-
-        Args:
-            features: [V_in, C_in] at `tensor_stride`.
-            weight: [K, C_in, C_out], K = kernel_size ** 3, x fastest.
-            tensor_stride: Stride of the input voxels.
-            kernel_size: 1, 2, 3 or 5. Odd kernels are centred, offsets of kernel 2 are 0 and 1.
-            stride: Output voxels are floor(c / (tensor_stride * stride)) * (tensor_stride * stride).
-            dilation: Spacing of the kernel's offsets, in input voxels.
-            transposed: From `tensor_stride` to `tensor_stride / stride`, by the map of the convolution that
-                led the other way.
-
-        Returns:
-            Features [V_out, C_out].
-        """
+        """See `Backend`."""
         if kernel_size == 1 and stride == 1:
             return features @ weight[0]
         fine_stride = tensor_stride // stride if transposed else tensor_stride
@@ -96,16 +66,11 @@ class Geometry:
         return self._kernel_maps[request]
 
     def interpolate(self, features: Tensor, stride: int) -> Tensor:
-        """Trilinear interpolation of features [V_s, C] of a stride at the finest voxels: [V, C].
-
-        The corners of voxel c are the voxels of the stride around it, from floor(c / s) * s; those that are
-        empty count as absent, the weights of the others are scaled to sum to one (torchsparse v1.4.0
-        `calc_ti_weights`, with its 1e-8 in the divisor).
-        """
+        """See `Backend`."""
         return self._linear_map("interpolate", stride)(features)
 
     def average(self, features: Tensor, stride: int) -> Tensor:
-        """Mean of features [V, C] of the finest voxels over each voxel of a stride: [V_s, C]."""
+        """See `Backend`."""
         return self._linear_map("average", stride)(features)
 
     def _keys(self, stride: int) -> Tensor:

@@ -66,6 +66,12 @@ class LinearMap:
             ),
         )
 
+    @classmethod
+    def permutation(cls, order: Tensor) -> "LinearMap":
+        """The matrix that brings row `order[i]` to place i."""
+        n = len(order)
+        return cls.from_entries(torch.arange(n, device=order.device), order, (n, n))
+
     @property
     def transpose(self) -> "LinearMap":
         """The transposed matrix."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from clip2scene.sparse.geometry import Geometry
+from clip2scene.sparse.backend import Backend
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,13 @@ class SparseTensor:
     """Features at the voxels of one stride.
 
     Attributes:
-        features: [V_s, C], in the geometry's order.
+        features: [V_s, C], in the backend's order.
         geometry: The voxels.
         stride: Spacing of the voxels, in units of the finest.
     """
 
     features: Tensor
-    geometry: Geometry
+    geometry: Backend
     stride: int = 1
 
     def with_features(self, features: Tensor) -> "SparseTensor":
@@ -34,7 +34,7 @@ def concatenate(*tensors: SparseTensor) -> SparseTensor:
 
 
 class SparseConv3d(nn.Module):
-    """Sparse convolution; coordinates and order of offsets are MinkowskiEngine's (see `Geometry.convolve`).
+    """Sparse convolution; coordinates and order of offsets are MinkowskiEngine's (see `Backend.convolve`).
 
     Attributes:
         kernel: [K, C_in, C_out], offsets x fastest, drawn uniformly from +-1 / sqrt(fan) as MinkowskiEngine

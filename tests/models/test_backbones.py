@@ -1,5 +1,7 @@
 """The 3D networks: their size, and what must hold whatever their weights are."""
 
+import sys
+
 import pytest
 import torch
 
@@ -120,6 +122,13 @@ def test_wrong_names_are_answered_with_the_nearest():
         build_backbone("SPVCN", 1, 1)
     with pytest.raises(InputError, match="did you mean native"):
         build_backbone("spvcnn", 1, 1, backend="nativ")
+
+
+def test_a_backend_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "MinkowskiEngine", None)  # as if it were not
+    monkeypatch.delitem(sys.modules, "clip2scene.sparse.minkowski", raising=False)
+    with pytest.raises(InputError, match=r"MinkowskiEngine is not installed.*clip2scene\[minkowski\]"):
+        build_backbone("spvcnn", 1, 1, backend="minkowski")
 
 
 def test_an_empty_cloud_is_refused():

@@ -1,0 +1,129 @@
+"""The MinkowskiEngine backend: the same layers over MinkowskiEngine 0.5.4, where it is installed."""
+
+import collections
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from clip2scene.errors import InputError
+from clip2scene.sparse.coordinates import sort_voxels, unpack
+from clip2scene.sparse.linear import LinearMap
+
+collections.Sequence = Sequence  # where MinkowskiEngine 0.5.4 looks for it, and Python < 3.10 had it
+try:
+    import MinkowskiEngine as ME
+    from MinkowskiEngineBackend._C import ConvolutionMode
+except ModuleNotFoundError as error:
+    raise InputError(
+        f"backend: minkowski: {error.name} is not installed; expected the extra clip2scene[minkowski] "
+        "(README, 'MinkowskiEngine'), or backend: native"
+    ) from None
+
+
+class MinkowskiGeometry:
+    """Voxels of a batch as a MinkowskiEngine coordinate manager, as a `Backend`.
+
+    Weights, coordinates and results are the native backend's. The order of the voxels is not: at stride 1
+    they are sorted as there, at others they are in the order of MinkowskiEngine's hash table.
+    MinkowskiEngine computes in float32 and float64 only, under autocast too.
+    """
+
+    def __init__(self, coordinates: Tensor) -> None:
+        """Voxels [V, 4] int32 (cloud, x, y, z), each once; negative coordinates are allowed.
+
+        Raises:
+            InputError: there is no voxel, one is out of range, one occurs twice, or they are on a GPU and
+                MinkowskiEngine was built without CUDA.
+        """
+        if coordinates.is_cuda and not ME.is_cuda_available():
+            raise InputError(
+                "backend: minkowski: the voxels are on a GPU, but MinkowskiEngine was built without CUDA; "
+                "expected device: cpu, or backend: native"
+            )
+        keys, order = sort_voxels(coordinates)
+        self._voxels = unpack(keys)
+        kind = ME.CoordinateMapType.CUDA if coordinates.is_cuda else ME.CoordinateMapType.CPU
+        self._manager = ME.CoordinateManager(D=3, coordinate_map_type=kind)
+        self._keys = {1: self._manager.insert_and_map(self._voxels, 1)[0]}
+        self._shares: dict[int, Tensor] = {}
+        self._sort = LinearMap.permutation(order)
+
+    def sort(self, features: Tensor) -> Tensor:
+        """Bring features [V, C] from the order in which the voxels were given into that of the backend."""
+        return self._sort(features)
+
+    def unsort(self, features: Tensor) -> Tensor:
+        """The inverse of `sort`."""
+        return self._sort.transpose(features)
+
+    def coordinates(self, stride: int) -> Tensor:
+        """Voxels [V_s, 4] int32 (cloud, x, y, z) of a stride, in the order of MinkowskiEngine's table."""
+        return self._manager.get_coordinates(self._key(stride))
+
+    def convolve(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        tensor_stride: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        transposed: bool = False,
+    ) -> Tensor:
+        """Convolve the features of one stride; see `Backend.convolve`."""
+        features = _float(features)
+        if kernel_size == 1 and stride == 1:
+            return features @ weight[0]
+        function = ME.MinkowskiConvolutionTransposeFunction if transposed else ME.MinkowskiConvolutionFunction
+        return function.apply(
+            features,
+            weight,
+            _kernel(kernel_size, stride, dilation),
+            ConvolutionMode.DEFAULT,
+            self._key(tensor_stride),
+            self._key(tensor_stride // stride if transposed else tensor_stride * stride),
+            self._manager,
+        )
+
+    def interpolate(self, features: Tensor, stride: int) -> Tensor:
+        """Trilinear interpolation of features [V_s, C] of a stride at the finest voxels: [V, C].
+
+        MinkowskiEngine counts an empty corner as zero; dividing by the share of the weights that the others
+        hold leaves it out.
+        """
+        features = _float(features)
+        if stride not in self._shares:
+            self._shares[stride] = self._interpolate(features.new_ones(len(features), 1), stride)
+        return self._interpolate(features, stride) / (self._shares[stride] + 1e-8)
+
+    def average(self, features: Tensor, stride: int) -> Tensor:
+        """Mean of features [V, C] of the finest voxels over each voxel of a stride: [V_s, C]."""
+        return ME.MinkowskiLocalPoolingFunction.apply(
+            _float(features),
+            ME.PoolingMode.LOCAL_AVG_POOLING,
+            _kernel(stride, stride, 1),
+            self._key(1),
+            self._key(stride),
+            self._manager,
+        )
+
+    def _interpolate(self, features: Tensor, stride: int) -> Tensor:
+        points = self._voxels.to(features.dtype)
+        return ME.MinkowskiInterpolationFunction.apply(features, points, self._key(stride), self._manager)[0]
+
+    def _key(self, stride: int) -> ME.CoordinateMapKey:
+        if stride not in self._keys:
+            self._keys[stride] = self._manager.stride(self._key(stride // 2), 2)
+        return self._keys[stride]
+
+
+@cache
+def _kernel(kernel_size: int, stride: int, dilation: int) -> ME.KernelGenerator:
+    return ME.KernelGenerator(kernel_size, stride, dilation, dimension=3)
+
+
+def _float(features: Tensor) -> Tensor:
+    """Features as float32, unless they are float64."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
