@@ -39,6 +39,7 @@ rule all:
     input:
         "<results>/table_main.csv",
         "<results>/figures",
+        "<results>/table_cross_domain.csv" if experiment.tables["cross_domain"] else [],
 
 
 include: "rules/datasets.smk"

@@ -5,13 +5,14 @@ Nothing heavy is imported before the subcommand that needs it runs.
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from clip2scene import layout
 from clip2scene.config import Config, load_config
 from clip2scene.errors import InputError, unknown
+from clip2scene.experiments import Table
 from clip2scene.files import sha256, write_json
 from clip2scene.workflow import Workflow
 
@@ -48,6 +49,7 @@ def main(context: click.Context, path: str) -> None:
 
 
 dataset_argument = click.argument("dataset")
+table_argument = click.argument("table", type=click.Choice(get_args(Table)))
 keys_argument = click.argument("keys", nargs=-1, required=True)
 processes_option = click.option("--processes", default=1, show_default=True, help="Worker processes.")
 manifest_option = click.option(
@@ -240,24 +242,31 @@ def mlflow_store(path: str) -> None:
 
 
 @main.command()
+@table_argument
 @click.argument("out", type=click.Path(path_type=Path))
 @click.pass_obj
-def mlflow(path: str, out: Path) -> None:
-    """Send the finished runs to MLflow and write its run ids to OUT."""
+def mlflow(path: str, table: Table, out: Path) -> None:
+    """Send the finished runs of TABLE to MLflow and write its run ids to OUT."""
     from clip2scene.reporting.mlflow_sink import send
 
     workflow = _workflow(path)
-    write_json(out, send(workflow.config, list(workflow.runs.values())))
+    write_json(out, send(workflow.config, list(workflow.tables[table].values())))
 
 
 @main.command()
+@table_argument
 @click.pass_obj
-def table(path: str) -> None:
-    """Write the result tables from the finished runs."""
-    from clip2scene.reporting.tables import PUBLISHED, write_tables
-
+def table(path: str, table: Table) -> None:
+    """Write the result TABLE, main or cross_domain, from its finished runs."""
     workflow = _workflow(path)
-    write_tables(workflow.config, workflow.name, PUBLISHED)
+    if table == "main":
+        from clip2scene.reporting.tables import PUBLISHED, write_tables
+
+        write_tables(workflow.config, workflow.name, PUBLISHED)
+    else:
+        from clip2scene.reporting.cross_domain import write_cross_domain
+
+        write_cross_domain(workflow.config, workflow.name)
 
 
 @main.command()

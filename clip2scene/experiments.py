@@ -14,6 +14,7 @@ from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_spec
 
 Kind = Literal["teacher", "encoder", "pretrain", "annotation_free", "projection", "finetune", "linear_probe"]
+Table = Literal["main", "cross_domain"]
 TEACHER = "maskclip_projection"  # the method name of the teacher's own row
 
 
@@ -40,6 +41,8 @@ class Experiment(Section):
     """Seeds of pre-training; none where the row starts from a checkpoint."""
     seeds: tuple[int, ...] = ()
     """Seeds of fine-tuning; every pre-training seed is combined with every one of them."""
+    tables: tuple[Table, ...] = ("main",)
+    """The result tables that have this row."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -104,8 +107,12 @@ class Run:
         return fields | _flat(settings(config, self))
 
 
-def load_experiments(config: Config) -> list[Experiment]:
+def load_experiments(config: Config, table: Table | None = None) -> list[Experiment]:
     """Read and check the table of experiments that `config` names.
+
+    Args:
+        config: The configuration.
+        table: Return only the rows of this result table.
 
     Raises:
         InputError: the file is missing, a column is not known, or a row names a
@@ -113,11 +120,11 @@ def load_experiments(config: Config) -> list[Experiment]:
     """
     path = config.experiments
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, comment="#", keep_default_na=False)
+        rows = pd.read_csv(path, sep="\t", dtype=str, comment="#", keep_default_na=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file (key experiments)") from None
     experiments = []
-    for number, row in enumerate(table.to_dict("records"), start=1):
+    for number, row in enumerate(rows.to_dict("records"), start=1):
         where = f"{path}: row {number}"
         experiments.append(experiment := _parse(row, where))
         _known(experiment.target, config.datasets, f"{where}: target")
@@ -137,13 +144,13 @@ def load_experiments(config: Config) -> list[Experiment]:
             )
     if not experiments:
         raise InputError(f"{path}: holds no experiment")
-    return experiments
+    return [experiment for experiment in experiments if table is None or table in experiment.tables]
 
 
 def _parse(row: dict[str, str], where: str) -> Experiment:
     values: dict[str, Any] = {name: value for name, value in row.items() if value != ""}
-    for name in ("pretrain_seeds", "seeds"):
-        values[name] = values.get(name, "").split()
+    for name in {"pretrain_seeds", "seeds", "tables"} & values.keys():
+        values[name] = values[name].split()
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
@@ -178,9 +185,14 @@ def runs_of(config: Config, experiment: Experiment) -> list[Run]:
     return [run for run in _chain(config, experiment) if run.kind not in ("teacher", "encoder", "pretrain")]
 
 
-def all_runs(config: Config) -> dict[str, Run]:
-    """Every run that the table of experiments asks for, by key, a run after those it starts from."""
-    runs = (run for experiment in load_experiments(config) for run in _chain(config, experiment))
+def all_runs(config: Config, table: Table | None = None) -> dict[str, Run]:
+    """Every run that the table of experiments asks for, by key, a run after those it starts from.
+
+    Args:
+        config: The configuration.
+        table: Only those of this result table.
+    """
+    runs = (run for experiment in load_experiments(config, table) for run in _chain(config, experiment))
     return {run.key: run for run in runs}
 
 

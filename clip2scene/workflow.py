@@ -6,13 +6,14 @@ Parsed at every job, so it imports neither torch nor mlflow.
 from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
 from clip2scene import layout
 from clip2scene.config import Config
 from clip2scene.datasets.registry import dataset_module
-from clip2scene.experiments import Run, all_runs, digest
+from clip2scene.experiments import Run, Table, all_runs, digest
 from clip2scene.files import atomic
 from clip2scene.method.spec import method_spec
 from clip2scene.provenance import code_hash
@@ -36,6 +37,7 @@ class Workflow:
     Attributes:
         config: The configuration.
         runs: Every run that the table of experiments asks for, by key, a run after those it starts from.
+        tables: The same for each result table.
 
     Raises:
         InputError: a row of the table of experiments is wrong.
@@ -44,6 +46,7 @@ class Workflow:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.runs = all_runs(config)
+        self.tables = {table: all_runs(config, table) for table in get_args(Table)}
 
     @cached_property
     def name(self) -> str:
@@ -83,18 +86,22 @@ class Workflow:
         groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
         for run in self.runs.values():
             if run.kind not in _UPSTREAM:
+                tables = tuple(table for table, runs in self.tables.items() if run.key in runs)
                 own = () if self.config.share_process else (run.key,)
-                groups[run.kind, run.method, run.recipe, run.backbone, run.target, *own].append(run)
+                what = run.kind, run.method, run.recipe, run.backbone, run.pretrain, run.target
+                groups[*what, *tables, *own].append(run)
         return {self._name(runs): runs for runs in groups.values()}
 
     def _name(self, runs: list[Run]) -> str:
         first = runs[0]
-        parts = (first.kind, first.method, first.recipe, first.target, digest([run.key for run in runs]))
+        data = dict.fromkeys((first.pretrain, first.target))  # once, where they are the same
+        parts = (first.kind, first.method, first.recipe, *data, digest([run.key for run in runs]))
         return "-".join(part for part in parts if part)
 
-    def manifests(self) -> list[Path]:
-        """The files that say which downstream runs are finished."""
-        return [self.config.results / "jobs" / f"{name}.json" for name in self.jobs]
+    def manifests(self, table: Table) -> list[Path]:
+        """The files that say which downstream runs of a result table are finished."""
+        jobs = (name for name, runs in self.jobs.items() if runs[0].key in self.tables[table])
+        return [self.config.results / "jobs" / f"{name}.json" for name in jobs]
 
     def writer_code(self, dataset: str) -> str:
         """Hash of the source that makes a synthetic data set."""
@@ -104,10 +111,10 @@ class Workflow:
         """What says that a data set that the workflow makes is complete; of others the job says so."""
         return self.synthetic.get(dataset, [])
 
-    @cached_property
-    def upstream(self) -> list[Run]:
-        """Runs that others start from: teacher, encoders, pre-training."""
-        return [run for run in self.runs.values() if run.kind in _UPSTREAM]
+    def upstream(self, table: Table) -> list[Path]:
+        """The metrics of what the runs of a result table start from: teacher, encoders, pre-training."""
+        runs = (run for run in self.tables[table].values() if run.kind in _UPSTREAM)
+        return [layout.metrics(self.config, run) for run in runs]
 
     def inputs(self, key: str) -> list[Path]:
         """The files that a run reads."""

@@ -13,6 +13,10 @@ from clip2scene.experiments import TEACHER, Experiment, load_experiments, runs_o
 from clip2scene.files import atomic, read_json
 
 PUBLISHED = Path("results/published/published.csv")
+SYNTHETIC = (
+    "**Synthetic data.** Published numbers are for the real data set and full-size networks: where they "
+    "stand beside ours they show which cell this is, and nothing here reproduces or contradicts them."
+)
 _IDENTITY = [
     "protocol", "method", "backbone", "pretrain_dataset", "dataset", "label_percent", "fraction_rule",
 ]  # fmt: skip
@@ -30,8 +34,8 @@ def write_tables(config: Config, name: str, published: Path) -> None:
         InputError: a run is missing or unfinished, or a file does not hold what it should.
     """
     numbers = read_published(published)
-    experiments = load_experiments(config)
-    finished = [_results(config, experiment) for experiment in experiments]
+    experiments = load_experiments(config, "main")
+    finished = [results_of(config, experiment) for experiment in experiments]
     rows = [_row(config, e, runs, numbers) for e, runs in zip(experiments, finished, strict=True)]
     table = pd.DataFrame(rows).assign(config=name)
     with atomic(config.results / "table_main.csv") as path:
@@ -56,7 +60,7 @@ def read_published(path: Path) -> pd.DataFrame:
     return table.astype({"label_percent": float, "value": float})
 
 
-def _results(config: Config, experiment: Experiment) -> dict[str, dict[str, Any]]:
+def results_of(config: Config, experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Metrics of the experiment's runs, by key."""
     return {run.key: read_json(layout.metrics(config, run)) for run in runs_of(config, experiment)}
 
@@ -138,11 +142,7 @@ def markdown(table: pd.DataFrame) -> str:
     for (dataset, data, protocol), part in table.groupby(["dataset", "data", "protocol"], sort=False):
         lines += ["", f"## {dataset}, {str(protocol).replace('_', '-')}"]
         if data == "synthetic":
-            lines += [
-                "",
-                "**Synthetic data.** The published numbers are for the real data set and full-size networks: "
-                "they show which cell this is, and nothing here reproduces or contradicts them.",
-            ]
+            lines += ["", SYNTHETIC]
         lines += ["", *_markdown_rows(part, synthetic=data == "synthetic")]
     return "\n".join(lines) + "\n"
 
