@@ -60,9 +60,9 @@ gradients = {name: parameter.grad for name, parameter in network.named_parameter
 save(
     "minkunet14a",
     **numbers,
-    evaluated=evaluated[::25],
+    evaluated=evaluated[::50],
     scores=scores[::5],
-    trained=trained[::25],
+    trained=trained[::50],
     gradient=features.grad,
     gradient_norms=torch.stack([gradients[n].norm() for n in numbers["names"] if n in gradients]),
     **statistics(network),

@@ -49,8 +49,8 @@ trained, _ = run(training=True)
 save(
     "spvcnn",
     **describe(network, HEADS),
-    evaluated=evaluated[::25],
+    evaluated=evaluated[::50],
     scores=scores[::5],
-    trained=trained[::25],
+    trained=trained[::50],
     **statistics(network),
 )

@@ -25,13 +25,13 @@ def arguments(description: str, **commits: str) -> list[Path]:
     parser = argparse.ArgumentParser(description=description)
     for repository, commit in commits.items():
         parser.add_argument(repository, type=Path, help=f"checkout at {commit}")
-    given = vars(parser.parse_args())
+    given = {name: path.resolve() for name, path in vars(parser.parse_args()).items()}
     for repository, commit in commits.items():
         git = ["git", "-C", given[repository], "rev-parse", "HEAD"]
         found = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
         if not found.startswith(commit):
             parser.error(f"{given[repository]}: expected commit {commit}, found {found}")
-        sys.path.insert(0, str(given[repository].resolve()))
+        sys.path.insert(0, str(given[repository]))
     torch.load = _to_cpu(torch.load)
     torch.Tensor.cuda = lambda self: self
     return list(given.values())
