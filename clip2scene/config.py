@@ -183,6 +183,8 @@ class Pretraining(Section):
     """Take the K - 1 sweeps just before the keyframe rather than a random choice of those recorded."""
     optimiser: Optimiser = Optimiser()
     """SGD."""
+    images: Positive = 8
+    """Images a sample, drawn at random where a frame has more, as a whole ScanNet scan does."""
     crop: Crop = Crop()
     """Image augmentation."""
     pairs: Positive = 1024
