@@ -78,7 +78,9 @@ def _workflow(path: str, *keys: str) -> Workflow:
 @click.pass_obj
 def synthesize(path: str, dataset: str, processes: int) -> None:
     """Make a synthetic DATASET, in the on-disk format of the real one."""
-    from clip2scene.synthetic.generate import generate
+    from importlib import import_module
+
+    from clip2scene.synthetic import WRITERS
 
     config = _config(path, dataset)
     section = config.datasets[dataset]
@@ -86,7 +88,8 @@ def synthesize(path: str, dataset: str, processes: int) -> None:
         raise InputError(
             f"{path}: datasets.{dataset}: has no section `synthetic`; it is read from {section.root}"
         )
-    generate(section.root, section.version, section.synthetic, config.seed, processes)
+    writer = import_module(WRITERS[section.format])
+    writer.generate(section.root, section.version, section.synthetic, config.seed, processes)
 
 
 @main.command()

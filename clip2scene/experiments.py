@@ -64,7 +64,8 @@ class Run:
     Attributes:
         kind: Which stage.
         key: 12 hexadecimal digits: hash of the fields below and of the settings that bear on the result.
-        method, recipe, backbone, pretrain, target, percent, rule: As in the experiment; empty if unused.
+        method, recipe, backbone, pretrain, target, percent, rule: As in the experiment; empty if unused. A
+            teacher may have learnt from several data sets, separated by spaces.
         seed: Seed of this stage.
         parent: Keys of the runs whose results this one starts from, separated by spaces; or "".
     """
@@ -130,6 +131,10 @@ def load_experiments(config: Config) -> list[Experiment]:
             _known(experiment.recipe, method_spec(experiment.method).recipes, f"{where}: recipe")
     if not experiments:
         raise InputError(f"{path}: holds no experiment")
+    if config.teacher.pretrained == "train":
+        captioned = [name for name, section in config.datasets.items() if section.synthetic]
+        for name in config.teacher.datasets:
+            _known(name, captioned, "teacher.datasets: synthetic data set")
     return experiments
 
 
@@ -156,7 +161,7 @@ def _known(value: str, valid: Iterable[str], where: str) -> None:
 
 def teacher_run(config: Config) -> Run:
     """The run that trains (or fetches) the CLIP teacher."""
-    source = config.teacher.dataset if config.teacher.pretrained == "train" else ""
+    source = " ".join(config.teacher.datasets) if config.teacher.pretrained == "train" else ""
     return _keyed(Run("teacher", pretrain=source, seed=config.seed), config)
 
 
@@ -226,10 +231,12 @@ def settings(config: Config, run: Run) -> dict[str, Any]:
             values["finetuning"] = config.finetune.model_dump()
     if run.backbone:
         values["network"] = config.backbones[run.backbone].model_dump()
-    for role, name in (("pretraining_data", run.pretrain), ("data", run.target)):
-        if name:
-            values[role] = config.datasets[name].model_dump(exclude={"root"})
-    if any(config.datasets[name].synthetic for name in {run.pretrain, run.target} - {""}):
+    sources, targets = run.pretrain.split(), run.target.split()
+    for role, names in (("pretraining_data", sources), ("data", targets)):
+        for name in names:
+            part = role if len(names) == 1 else f"{role}.{name}"
+            values[part] = config.datasets[name].model_dump(exclude={"root"})
+    if any(config.datasets[name].synthetic for name in (*sources, *targets)):
         values["data_seed"] = config.seed
     return values
 

@@ -6,15 +6,10 @@ from clip2scene.config import Config
 from clip2scene.experiments import Run, digest, encoder_run, teacher_run
 
 
-def tables(config: Config, dataset: str) -> Path:
-    """A file that a data set has when it is complete: the folder's scene table."""
-    section = config.datasets[dataset]
-    return section.root / section.version / "scene.json"
-
-
 def captions(config: Config, dataset: str) -> Path:
-    """Crops and captions of a synthetic data set."""
-    return tables(config, dataset).with_name("captions.parquet")
+    """Crops and captions of a synthetic data set: written last, so it is complete when they are there."""
+    section = config.datasets[dataset]
+    return section.root / section.version / "captions.parquet"
 
 
 def prepared(config: Config, dataset: str) -> Path:

@@ -16,6 +16,7 @@ from clip2scene.experiments import Run, all_runs, digest
 from clip2scene.files import atomic
 from clip2scene.method.spec import method_spec
 from clip2scene.provenance import code_hash
+from clip2scene.synthetic import WRITERS
 
 _STAGES = {
     "teacher": "clip2scene.training.teacher",
@@ -65,9 +66,13 @@ class Workflow:
 
     @cached_property
     def synthetic(self) -> dict[str, str]:
-        """Data sets that the workflow makes, by their table file."""
+        """Data sets that the workflow makes, by their captions."""
         made = (name for name, section in self.config.datasets.items() if section.synthetic)
-        return {str(layout.tables(self.config, name)): name for name in made}
+        return {str(layout.captions(self.config, name)): name for name in made}
+
+    def writer(self, captions: str) -> str:
+        """The module that makes the data set of these captions."""
+        return WRITERS[self.config.datasets[self.synthetic[captions]].format]
 
     @property
     def gpu(self) -> int:
@@ -96,9 +101,9 @@ class Workflow:
         return [self.config.results / "jobs" / f"{name}.json" for name in self.jobs]
 
     def index_inputs(self, dataset: str) -> list[Path]:
-        """The tables of a data set that the workflow makes; downloaded ones are checked by the job."""
-        tables = layout.tables(self.config, dataset)
-        return [tables] if str(tables) in self.synthetic else []
+        """The captions of a data set that the workflow makes; downloaded ones are checked by the job."""
+        captions = layout.captions(self.config, dataset)
+        return [captions] if str(captions) in self.synthetic else []
 
     @cached_property
     def upstream(self) -> list[Run]:
@@ -110,7 +115,7 @@ class Workflow:
         run, config = self.runs[key], self.config
         match run.kind:
             case "teacher":
-                return [layout.captions(config, run.pretrain)] if run.pretrain else []
+                return [layout.captions(config, name) for name in run.pretrain.split()]
             case "encoder":
                 return [layout.index(config, run.pretrain)] if run.pretrain else []
             case "pretrain":
@@ -152,9 +157,9 @@ class Workflow:
     def code(self, key: str) -> str:
         """Hash of the source that a run uses: its stage's, its data set's and its method's."""
         run = self.runs[key]
-        modules = [_STAGES[run.kind]]
-        if dataset := run.target or run.pretrain:
-            modules.append(dataset_module(self.config.datasets[dataset].format))
+        datasets = (run.target or run.pretrain).split()
+        formats = [self.config.datasets[name].format for name in datasets]
+        modules = [_STAGES[run.kind], *map(dataset_module, formats)]
         if run.pretrain and run.method and (implementation := method_spec(run.method).implementation):
             modules.append(implementation.partition(":")[0])
         return code_hash(*modules)

@@ -3,24 +3,23 @@
 
 rule synthetic_data:
     output:
-        tables="{folder}/scene.json",
-        captions="{folder}/captions.parquet",
+        "{folder}/captions.parquet",
     log:
         "<logs>/synthetic_data/{folder}.log",
     benchmark:
         "<benchmarks>/synthetic_data/{folder}.jsonl"
     wildcard_constraints:
-        folder="|".join(str(Path(tables).parent) for tables in experiment.synthetic)
+        folder="|".join(str(Path(captions).parent) for captions in experiment.synthetic)
         or "none",
     conda:
         "../environment.yml"
     threads: workflow.cores or 1
     params:
-        dataset=lambda w, output: experiment.synthetic[output.tables],
+        dataset=lambda w, output: experiment.synthetic[output[0]],
         identity=lambda w, output: layout.prepared(
-            settings, experiment.synthetic[output.tables]
+            settings, experiment.synthetic[output[0]]
         ).name,
-        code=code_hash("clip2scene.synthetic.generate"),
+        code=lambda w, output: code_hash(experiment.writer(output[0])),
     message:
         "Make the synthetic data set {params.dataset} (progress: {log})"
     shell:

@@ -66,7 +66,7 @@ def workflow(folder: Path, tiny_root: Path, **datasets: Path) -> Workflow:
             results=folder / "results",
             device="cpu",
             datasets={"captions": synthetic, **sections},
-            teacher={"dataset": "captions", "training": {"steps": 3, "batch_size": 16}},
+            teacher={"datasets": ["captions"], "training": {"steps": 3, "batch_size": 16}},
             image_encoder={"training": {"steps": 2, "batch_size": 4}},
             pretrain={"epochs": 1, "sweeps": 2, "crop": {"size": (32, 56)}},
             finetune={"epochs": 1, "minimum_steps": 2},

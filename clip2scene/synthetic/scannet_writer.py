@@ -1,0 +1,221 @@
+"""Synthetic rooms in ScanNet's format, from parameters and a seed."""
+
+import io
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from clip2scene import seeding
+from clip2scene.config import Rooms
+from clip2scene.datasets.ply import write_vertices
+from clip2scene.datasets.scannet import FRAMES, RECORDINGS, ScanNet
+from clip2scene.datasets.sens import read_recording, write_recording
+from clip2scene.errors import InputError
+from clip2scene.files import atomic_directory, part
+from clip2scene.pairing.voxelise import quantise, unique
+from clip2scene.synthetic import captions
+from clip2scene.synthetic.camera import Camera, shade
+from clip2scene.synthetic.raycast import View, meet
+from clip2scene.synthetic.rooms import CATEGORIES, KINDS, Room, make_room
+
+THINNED = 3
+"""Frames of a scan for each that ``scannet_frames_25k`` holds."""
+
+_REACH = 12.0
+_FOCAL = 0.9026
+_EXPOSURE = 1.3
+_QUALITY = 90
+_VERTEX = np.dtype(
+    [(name, "<f4") for name in "xyz"] + [(name, "u1") for name in ("red", "green", "blue", "alpha")]
+)
+VOCABULARY = captions.Vocabulary(
+    ids={name: CATEGORIES[name] for name in ScanNet.classes},
+    things=tuple(name for name in ScanNet.classes if name not in ("wall", "floor")),
+    prompts=dict(zip(ScanNet.classes, ScanNet.prompts, strict=True)),
+    place="in a room",
+    close_ups=4,
+    thing_share=0.25,
+)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One RGB-D frame.
+
+    Attributes:
+        pose: [4, 4], camera to room.
+        image: [H, W, 3] uint8.
+        depth: [h, w] uint16, millimetres.
+        view: What the image's rays met.
+        colour: [3, H, W] float32, what they saw, without noise.
+    """
+
+    pose: np.ndarray
+    image: np.ndarray
+    depth: np.ndarray
+    view: View
+    colour: np.ndarray
+
+
+def generate(root: Path, version: str, parameters: Rooms, seed: int, processes: int) -> None:
+    """Write a data set: meshes with labels, images of one of ScanNet's two kinds, splits, captioned crops.
+
+    The bytes depend on `version`, `parameters` and `seed` alone.
+
+    Args:
+        root: Folder of the data set; replaced as a whole once everything is written.
+        version: ``scannet_frames_25k`` or ``scans``, see `clip2scene.datasets.scannet`.
+        parameters: How many rooms and images, and what the camera is like.
+        seed: Of every random choice.
+        processes: How many rooms are made at a time.
+
+    Raises:
+        InputError: the version is none of the two.
+    """
+    if version not in (FRAMES, RECORDINGS):
+        raise InputError(f"{root}: ScanNet version {version!r}; expected {FRAMES} or {RECORDINGS}")
+    total = parameters.train_rooms + parameters.val_rooms
+    scans = [f"scene{number:04d}_00" for number in range(9000, 9000 + total)]  # ScanNet's own end at 0806
+    kinds = [
+        KINDS[number % len(KINDS)]
+        for number in (*range(parameters.train_rooms), *range(parameters.val_rooms))
+    ]
+    context = multiprocessing.get_context("spawn")  # forking a process whose libraries run threads can hang
+    with atomic_directory(root) as folder, ProcessPoolExecutor(processes, mp_context=context) as pool:
+        make = partial(make_scan, folder, version, parameters, seed)
+        made = list(tqdm(pool.map(make, scans, kinds), total=total, desc="rooms", unit="scan"))
+        for split, part_of in (
+            ("train", slice(parameters.train_rooms)),
+            ("val", slice(parameters.train_rooms, None)),
+        ):
+            (folder / f"scannetv2_{split}.txt").write_text("\n".join(scans[part_of]) + "\n")
+        (folder / "scannetv2_test.txt").touch()
+        crops = [row for rows in made[: parameters.train_rooms] for row in rows]
+        table = pd.DataFrame(crops, columns=list(captions.COLUMNS))
+        table.to_parquet(folder / version / "captions.parquet", index=False)
+
+
+def make_scan(
+    root: Path, version: str, parameters: Rooms, seed: int, scan: str, kind: str
+) -> list[captions.Row]:
+    """Write one scan's files; return the captioned crops of its images."""
+    room = make_room(kind, seeding.generator(seed, "room", scan))
+    eyes = cameras(parameters)
+    shots = []
+    for number in range(THINNED * parameters.images):
+        rng = seeding.generator(seed, "frame", scan, number)
+        shots.append(shoot(room, eyes, room.eye(number, rng), parameters.depth_noise, rng))
+    folder = root / RECORDINGS / scan
+    folder.mkdir(parents=True)
+    write_mesh(folder / scan, shots, eyes[0], parameters.vertex_spacing)
+    images = (_write_frames if version == FRAMES else _write_recording)(root, scan, shots, eyes)
+    rows = []
+    for image, shot in zip(images, shots[::THINNED], strict=True):
+        rng = seeding.generator(seed, "captions", scan, image)
+        rows += captions.caption_image(room, shot.view, image, rng, VOCABULARY)
+    return rows
+
+
+def cameras(parameters: Rooms) -> tuple[Camera, Camera]:
+    """The cameras for colour and for depth: at one place, of about one field of view, as ScanNet's."""
+    eyes = []
+    for (height, width), middle in ((parameters.image_size, 0.502), (parameters.depth_size, 0.499)):
+        focal = _FOCAL * width
+        intrinsics = np.array([[focal, 0, middle * width], [0, focal, middle * height], [0, 0, 1]])
+        eyes.append(Camera.pinhole(intrinsics, (height, width), np.eye(4), 0.0, _REACH))
+    return eyes[0], eyes[1]
+
+
+def shoot(
+    room: Room, eyes: tuple[Camera, Camera], pose: np.ndarray, noise: float, rng: np.random.Generator
+) -> Shot:
+    """One frame from a pose [4, 4], camera to room; `noise` is that of the depth, metres."""
+    colour_eye, depth_eye = eyes
+    view, measured = (
+        meet(room.primitives, eye, pose, np.full(eye.directions.shape[1:], np.inf, np.float32))
+        for eye in eyes
+    )
+    colour = np.zeros((3, view.depth.size), np.float32)
+    pixels, values = shade(view, colour_eye, room.light)
+    colour[:, pixels] = np.clip(_EXPOSURE * values, 0, 1)
+    colour = colour.reshape(3, *view.depth.shape)
+    grain = rng.standard_normal(view.depth.shape, dtype=np.float32)
+    image = colour * np.float32(rng.uniform(0.9, 1.1)) + np.float32(0.01) * grain
+    depth = measured.depth * depth_eye.directions[2]
+    depth = np.where(np.isfinite(depth), depth + noise * rng.standard_normal(depth.shape), 0)
+    return Shot(
+        pose,
+        (255 * np.clip(image, 0, 1)).round().astype(np.uint8).transpose(1, 2, 0),
+        np.clip(1000 * depth, 0, 65535).round().astype(np.uint16),
+        view,
+        colour,
+    )
+
+
+def write_mesh(stem: Path, shots: list[Shot], eye: Camera, spacing: float) -> None:
+    """Write the mesh of what the shots saw, and its labels: one vertex in each cell of a grid, no faces."""
+    points, colours, labels = [], [], []
+    for shot in shots:
+        hit = shot.view.index >= 0
+        rays = eye.directions[:, hit] * shot.view.depth[hit]
+        points.append(rays.T @ shot.pose[:3, :3].T + shot.pose[:3, 3])
+        colours.append(shot.colour[:, hit].T)
+        labels.append(shot.view.category[hit])
+    cloud = np.concatenate(points)
+    kept, _ = unique(quantise(cloud.astype(np.float32), spacing))
+    vertices = np.zeros(len(kept), _VERTEX)
+    for axis, name in enumerate("xyz"):
+        vertices[name] = cloud[kept, axis]
+    for channel, name in enumerate(("red", "green", "blue")):
+        vertices[name] = (255 * np.concatenate(colours)[kept, channel]).round()
+    vertices["alpha"] = 255
+    write_vertices(stem.with_name(f"{stem.name}_vh_clean_2.ply"), vertices)
+    labelled = np.zeros(len(kept), np.dtype([*_VERTEX.descr, ("label", "<u2")]))
+    for name in _VERTEX.names:
+        labelled[name] = vertices[name]
+    labelled["label"] = np.concatenate(labels)[kept]
+    write_vertices(stem.with_name(f"{stem.name}_vh_clean_2.labels.ply"), labelled)
+
+
+def _write_frames(root: Path, scan: str, shots: list[Shot], eyes: tuple[Camera, Camera]) -> list[str]:
+    """Write every third shot as ``scannet_frames_25k`` has it; return the images' paths."""
+    folder = root / FRAMES / scan
+    for kind in ("color", "depth", "pose"):
+        (folder / kind).mkdir(parents=True)
+    for kind, eye in zip(("color", "depth"), eyes, strict=True):
+        matrix = np.eye(4)
+        matrix[:3, :3] = eye.intrinsics
+        np.savetxt(folder / f"intrinsics_{kind}.txt", matrix, fmt="%f")
+    names = [f"{100 * number:06d}" for number in range(len(shots[::THINNED]))]
+    for name, shot in zip(names, shots[::THINNED], strict=True):
+        (folder / "color" / f"{name}.jpg").write_bytes(_jpeg(shot.image))
+        Image.fromarray(shot.depth).save(folder / "depth" / f"{name}.png")
+        np.savetxt(folder / "pose" / f"{name}.txt", shot.pose, fmt="%f")
+    return [f"{FRAMES}/{scan}/color/{name}.jpg" for name in names]
+
+
+def _write_recording(root: Path, scan: str, shots: list[Shot], eyes: tuple[Camera, Camera]) -> list[str]:
+    """Write all shots as a ``.sens`` file; return the paths of the images of every third."""
+    name = f"{RECORDINGS}/{scan}/{scan}.sens"
+    write_recording(
+        root / name,
+        [_jpeg(shot.image) for shot in shots],
+        [shot.depth for shot in shots],
+        [shot.pose for shot in shots],
+        shots[0].image.shape[:2],
+        (eyes[0].intrinsics, eyes[1].intrinsics),
+    )
+    return [part(name, *place) for place in read_recording(root / name).colour[::THINNED].tolist()]
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=_QUALITY)
+    return stream.getvalue()
