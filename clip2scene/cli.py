@@ -128,8 +128,8 @@ def superpixels(path: str, dataset: str, processes: int) -> None:
 
     config = _config(path, dataset)
     out = layout.superpixels(config, dataset)
-    split = config.datasets[dataset].pretrain_split
-    write_superpixels(layout.index(config, dataset), split, config.pretrain.superpixels, out, processes)
+    split, parameters = config.datasets[dataset].pretrain_split, config.on(dataset).pretrain.superpixels
+    write_superpixels(layout.index(config, dataset), split, parameters, out, processes)
 
 
 @main.command("text-embeddings")

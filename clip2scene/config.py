@@ -95,6 +95,10 @@ class DatasetConfig(Section):
     """Edge of a voxel, metres."""
     synthetic: Synthetic | Rooms | None = Field(default=None, discriminator="format")
     """Make the data set with these parameters; leave out for data that were downloaded."""
+    pretrain: dict[str, Any] = {}
+    """Keys of the section `pretrain` that this data set has otherwise, e.g. ``{epochs: 30}``."""
+    finetune: dict[str, Any] = {}
+    """Keys of the section `finetune` that this data set has otherwise."""
 
     @model_validator(mode="before")
     @classmethod
@@ -297,6 +301,13 @@ class Config(Section):
     tracking: Tracking = Tracking()
     """MLflow."""
 
+    def on(self, dataset: str) -> "Config":
+        """The configuration as a run on `dataset` sees it, with its own `pretrain` and `finetune`."""
+        own = self.datasets[dataset]
+        pretrain = Pretraining(**{**self.pretrain.model_dump(), **own.pretrain})
+        finetune = Finetuning(**{**self.finetune.model_dump(), **own.finetune})
+        return self.model_copy(update={"pretrain": pretrain, "finetune": finetune})
+
 
 def load_config(path: str | Path) -> Config:
     """Read a YAML configuration.
@@ -320,8 +331,9 @@ def parse_config(values: Any, source: str) -> Config:
         raise InputError(f"{source}: expected a mapping of configuration keys, found {type(values).__name__}")
     try:
         config = Config.model_validate(values)
-        for method in config.pretrain.by_method:
-            config.pretrain.of(method)
+        for section in (config, *map(config.on, config.datasets)):
+            for method in section.pretrain.by_method:
+                section.pretrain.of(method)
     except ValidationError as error:
         raise InputError("; ".join(_explain(item, source) for item in error.errors())) from None
     return config

@@ -226,16 +226,18 @@ def settings(config: Config, run: Run) -> dict[str, Any]:
         case "encoder":
             values["image_encoder"] = config.image_encoder.model_dump()
         case "pretrain":
-            values["pretraining"] = config.pretrain.of(run.method).model_dump(exclude={"by_method"})
+            values["pretraining"] = (
+                config.on(run.pretrain).pretrain.of(run.method).model_dump(exclude={"by_method"})
+            )
         case "finetune" | "linear_probe":
-            values["finetuning"] = config.finetune.model_dump()
+            values["finetuning"] = config.on(run.target).finetune.model_dump()
     if run.backbone:
         values["network"] = config.backbones[run.backbone].model_dump()
     sources, targets = run.pretrain.split(), run.target.split()
     for role, names in (("pretraining_data", sources), ("data", targets)):
         for name in names:
             part = role if len(names) == 1 else f"{role}.{name}"
-            values[part] = config.datasets[name].model_dump(exclude={"root"})
+            values[part] = config.datasets[name].model_dump(exclude={"root", "pretrain", "finetune"})
     if any(config.datasets[name].synthetic for name in (*sources, *targets)):
         values["data_seed"] = config.seed
     return values

@@ -14,7 +14,8 @@ def captions(config: Config, dataset: str) -> Path:
 
 def prepared(config: Config, dataset: str) -> Path:
     """Folder of what is derived from a data set; another configuration of the data set has another folder."""
-    name = f"{dataset}-{digest(config.datasets[dataset].model_dump(), config.seed)}"
+    section = config.datasets[dataset].model_dump(exclude={"pretrain", "finetune"})
+    name = f"{dataset}-{digest(section, config.seed)}"
     return config.results / "prepared" / name
 
 
@@ -30,7 +31,8 @@ def subset(config: Config, dataset: str, rule: str, percent: float) -> Path:
 
 def superpixels(config: Config, dataset: str) -> Path:
     """Superpixels of the pre-training images; other settings of SLIC have another file."""
-    return prepared(config, dataset) / f"superpixels-{digest(config.pretrain.superpixels.model_dump())}.arrow"
+    parameters = config.on(dataset).pretrain.superpixels
+    return prepared(config, dataset) / f"superpixels-{digest(parameters.model_dump())}.arrow"
 
 
 def text(config: Config, dataset: str) -> Path:

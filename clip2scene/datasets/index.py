@@ -161,8 +161,8 @@ def cameras(root: Path, row: Any) -> tuple[Camera, ...]:
         Depth(root / image, tuple(size), intrinsics)
         for image, size, intrinsics in zip(
             row.depth_images,
-            row.depth_sizes.reshape(-1, 2).tolist(),
-            row.depth_intrinsics.reshape(-1, 3, 3),
+            np.reshape(row.depth_sizes, (-1, 2)).tolist(),
+            np.reshape(row.depth_intrinsics, (-1, 3, 3)),
             strict=True,
         )
     ]

@@ -4,7 +4,6 @@ import io
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,8 @@ from clip2scene.synthetic.camera import Camera, shade
 from clip2scene.synthetic.raycast import View, meet
 from clip2scene.synthetic.rooms import CATEGORIES, KINDS, Room, make_room
 
+FIRST = 9000
+"""Number of the first scan; ScanNet's own end at 0806."""
 THINNED = 3
 """Frames of a scan for each that ``scannet_frames_25k`` holds."""
 
@@ -65,9 +66,7 @@ class Shot:
 
 
 def generate(root: Path, version: str, parameters: Rooms, seed: int, processes: int) -> None:
-    """Write a data set: meshes with labels, images of one of ScanNet's two kinds, splits, captioned crops.
-
-    The bytes depend on `version`, `parameters` and `seed` alone.
+    """Write a data set; its bytes depend on `version`, `parameters` and `seed` alone.
 
     Args:
         root: Folder of the data set; replaced as a whole once everything is written.
@@ -79,48 +78,70 @@ def generate(root: Path, version: str, parameters: Rooms, seed: int, processes: 
     Raises:
         InputError: the version is none of the two.
     """
-    if version not in (FRAMES, RECORDINGS):
-        raise InputError(f"{root}: ScanNet version {version!r}; expected {FRAMES} or {RECORDINGS}")
-    total = parameters.train_rooms + parameters.val_rooms
-    scans = [f"scene{number:04d}_00" for number in range(9000, 9000 + total)]  # ScanNet's own end at 0806
-    kinds = [
-        KINDS[number % len(KINDS)]
-        for number in (*range(parameters.train_rooms), *range(parameters.val_rooms))
-    ]
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries run threads can hang
     with atomic_directory(root) as folder, ProcessPoolExecutor(processes, mp_context=context) as pool:
-        make = partial(make_scan, folder, version, parameters, seed)
-        made = list(tqdm(pool.map(make, scans, kinds), total=total, desc="rooms", unit="scan"))
-        for split, part_of in (
-            ("train", slice(parameters.train_rooms)),
-            ("val", slice(parameters.train_rooms, None)),
-        ):
-            (folder / f"scannetv2_{split}.txt").write_text("\n".join(scans[part_of]) + "\n")
-        (folder / "scannetv2_test.txt").touch()
-        crops = [row for rows in made[: parameters.train_rooms] for row in rows]
+        writer = ScanNetWriter(folder, version, parameters, seed)
+        scans = writer.scenes()
+        writer.finish(list(tqdm(pool.map(writer.make, scans), total=len(scans), desc="rooms", unit="scan")))
+
+
+@dataclass(frozen=True)
+class ScanNetWriter:
+    """Meshes with labels, images of one of ScanNet's two kinds, splits, captioned crops of the train scans.
+
+    Attributes:
+        root: Folder of the data set.
+        version: ``scannet_frames_25k`` or ``scans``.
+        parameters: How many rooms and images, and what the camera is like.
+        seed: Of every random choice.
+    """
+
+    root: Path
+    version: str
+    parameters: Rooms
+    seed: int
+
+    def scenes(self) -> list[str]:
+        """Ids of the scans, those of the train split first.
+
+        Raises:
+            InputError: the version is none of the two.
+        """
+        if self.version not in (FRAMES, RECORDINGS):
+            raise InputError(f"ScanNet version {self.version!r}; expected {FRAMES} or {RECORDINGS}")
+        total = self.parameters.train_rooms + self.parameters.val_rooms
+        return [f"scene{FIRST + number:04d}_00" for number in range(total)]
+
+    def make(self, name: str) -> list[captions.Row]:
+        """Write one scan's files; return the captioned crops of its images."""
+        number = int(name[5:9]) - FIRST
+        if number >= self.parameters.train_rooms:  # each split has its kinds in turn
+            number -= self.parameters.train_rooms
+        room = make_room(KINDS[number % len(KINDS)], seeding.generator(self.seed, "room", name))
+        eyes = cameras(self.parameters)
+        shots = []
+        for frame in range(THINNED * self.parameters.images):
+            rng = seeding.generator(self.seed, "frame", name, frame)
+            shots.append(shoot(room, eyes, room.eye(frame, rng), self.parameters.depth_noise, rng))
+        folder = self.root / RECORDINGS / name
+        folder.mkdir(parents=True)
+        write_mesh(folder / name, shots, eyes[0], self.parameters.vertex_spacing)
+        write = _write_frames if self.version == FRAMES else _write_recording
+        rows = []
+        for number, image in enumerate(write(self.root, name, shots, eyes)):
+            rng = seeding.generator(self.seed, "captions", name, number)
+            view = shots[THINNED * number].view
+            rows += captions.caption_image(room, view, image, rng, VOCABULARY)
+        return rows
+
+    def finish(self, made: list[list[captions.Row]]) -> None:
+        """Write the split lists, and the captions that `make` returned for each scan."""
+        scans, train = self.scenes(), self.parameters.train_rooms
+        for split, some in (("train", scans[:train]), ("val", scans[train:]), ("test", [])):
+            (self.root / f"scannetv2_{split}.txt").write_text("".join(f"{scan}\n" for scan in some))
+        crops = [row for rows in made[:train] for row in rows]
         table = pd.DataFrame(crops, columns=list(captions.COLUMNS))
-        table.to_parquet(folder / version / "captions.parquet", index=False)
-
-
-def make_scan(
-    root: Path, version: str, parameters: Rooms, seed: int, scan: str, kind: str
-) -> list[captions.Row]:
-    """Write one scan's files; return the captioned crops of its images."""
-    room = make_room(kind, seeding.generator(seed, "room", scan))
-    eyes = cameras(parameters)
-    shots = []
-    for number in range(THINNED * parameters.images):
-        rng = seeding.generator(seed, "frame", scan, number)
-        shots.append(shoot(room, eyes, room.eye(number, rng), parameters.depth_noise, rng))
-    folder = root / RECORDINGS / scan
-    folder.mkdir(parents=True)
-    write_mesh(folder / scan, shots, eyes[0], parameters.vertex_spacing)
-    images = (_write_frames if version == FRAMES else _write_recording)(root, scan, shots, eyes)
-    rows = []
-    for image, shot in zip(images, shots[::THINNED], strict=True):
-        rng = seeding.generator(seed, "captions", scan, image)
-        rows += captions.caption_image(room, shot.view, image, rng, VOCABULARY)
-    return rows
+        table.to_parquet(self.root / self.version / "captions.parquet", index=False)
 
 
 def cameras(parameters: Rooms) -> tuple[Camera, Camera]:
