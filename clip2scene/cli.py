@@ -130,10 +130,8 @@ def superpixels(path: str, dataset: str, chunk: str, processes: int) -> None:
 
     config = _config(path, dataset)
     out = layout.superpixel_chunk(config, dataset, chunk)
-    split = config.datasets[dataset].pretrain_split
-    write_superpixels(
-        layout.index(config, dataset), split, config.pretrain.superpixels, out, chunk, processes
-    )
+    split, parameters = config.datasets[dataset].pretrain_split, config.on(dataset).pretrain.superpixels
+    write_superpixels(layout.index(config, dataset), split, parameters, out, chunk, processes)
 
 
 @main.command("pack-superpixels")

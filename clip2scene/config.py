@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from clip2scene.errors import InputError
 
@@ -27,6 +27,8 @@ class Section(BaseModel):
 class Synthetic(Section):
     """A synthetic data set: streets seen by a spinning lidar and cameras, written in its `format`."""
 
+    format: Literal["nuscenes", "semantickitti"] = "nuscenes"
+    """That of the data set, from which it is taken."""
     train_scenes: Positive = 10
     """Scenes of the train split; SemanticKITTI's sequences 00 to 07, 09 and 10 at most."""
     val_scenes: Positive = 4
@@ -51,6 +53,27 @@ class Synthetic(Section):
     """Strength of rain: returns lost and weakened, wet ground, dim images."""
 
 
+class Rooms(Section):
+    """A synthetic data set: furnished rooms scanned by a posed RGB-D camera."""
+
+    format: Literal["scannet"] = "scannet"
+    """That of the data set, from which it is taken."""
+    train_rooms: Positive = 8
+    """Rooms of the train split; bedroom, living room, kitchen and bathroom take turns."""
+    val_rooms: Positive = 4
+    """Rooms of the val split."""
+    images: Positive = 8
+    """Images a room; three times as many frames are scanned for its mesh."""
+    image_size: tuple[Positive, Positive] = (120, 160)
+    """Height and width of the colour images, pixels."""
+    depth_size: tuple[Positive, Positive] = (96, 128)
+    """Height and width of the depth images, pixels."""
+    depth_noise: float = Field(default=0.005, ge=0)
+    """Standard deviation of the measured depth, metres."""
+    vertex_spacing: float = Field(default=0.05, gt=0)
+    """Distance of the mesh's vertices, about, metres; ScanNet's is 0.02."""
+
+
 class DatasetConfig(Section):
     """Where a data set lies, and which part of it is used for what."""
 
@@ -59,7 +82,7 @@ class DatasetConfig(Section):
     root: Path
     """Folder of the data set as downloaded; made by the workflow where `synthetic` is given."""
     version: str = "v1.0-trainval"
-    """Version of the data set (nuScenes: the folder of its tables)."""
+    """Version of the data set (nuScenes: the folder of its tables; ScanNet: that of its images)."""
     pretrain_split: str = "parametrize"
     """Split for pre-training: parametrize is SLidR's 600 scenes (train less 100)."""
     train_split: str = "train"
@@ -70,8 +93,21 @@ class DatasetConfig(Section):
     """Up to how many earlier sweeps the index records for each keyframe."""
     voxel_size: float = Field(default=0.1, gt=0)
     """Edge of a voxel, metres."""
-    synthetic: Synthetic | None = None
+    synthetic: Synthetic | Rooms | None = Field(default=None, discriminator="format")
     """Make the data set with these parameters; leave out for data that were downloaded."""
+    pretrain: dict[str, Any] = {}
+    """Keys of the section `pretrain` that this data set has otherwise, e.g. ``{epochs: 30}``."""
+    finetune: dict[str, Any] = {}
+    """Keys of the section `finetune` that this data set has otherwise."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _format_of_synthetic(cls, values: Any) -> Any:
+        """What is made has the format of the data set, and its parameters are those of this format."""
+        if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict):
+            default = cls.model_fields["format"].default
+            values = {**values, "synthetic": {**made, "format": values.get("format", default)}}
+        return values
 
 
 class TeacherTraining(Section):
@@ -92,8 +128,8 @@ class Teacher(Section):
     """open_clip architecture, e.g. ViT-B-16; ``embedded`` is the small one that the workflow trains."""
     pretrained: str = "train"
     """``train`` (train it here on the synthetic images), an open_clip tag (``openai``), or a local file."""
-    dataset: str = "nuscenes"
-    """Synthetic data set whose captions train it, where `pretrained` is ``train``."""
+    datasets: tuple[str, ...] = Field(default=("nuscenes",), min_length=1)
+    """Synthetic data sets whose captions train it, where `pretrained` is ``train``."""
     image_scale: float = Field(default=2.0, gt=0)
     """Images are enlarged by this factor before the image tower."""
     training: TeacherTraining = TeacherTraining()
@@ -183,6 +219,8 @@ class Pretraining(Section):
     """Take the K - 1 sweeps just before the keyframe rather than a random choice of those recorded."""
     optimiser: Optimiser = Optimiser()
     """SGD."""
+    images: Positive = 8
+    """Images a sample, drawn at random where a frame has more, as a whole ScanNet scan does."""
     crop: Crop = Crop()
     """Image augmentation."""
     pairs: Positive = 1024
@@ -266,6 +304,13 @@ class Config(Section):
     tracking: Tracking = Tracking()
     """MLflow."""
 
+    def on(self, dataset: str) -> "Config":
+        """The configuration as a run on `dataset` sees it, with its own `pretrain` and `finetune`."""
+        own = self.datasets[dataset]
+        pretrain = Pretraining(**{**self.pretrain.model_dump(), **own.pretrain})
+        finetune = Finetuning(**{**self.finetune.model_dump(), **own.finetune})
+        return self.model_copy(update={"pretrain": pretrain, "finetune": finetune})
+
 
 def load_config(path: str | Path) -> Config:
     """Read a YAML configuration.
@@ -289,8 +334,9 @@ def parse_config(values: Any, source: str) -> Config:
         raise InputError(f"{source}: expected a mapping of configuration keys, found {type(values).__name__}")
     try:
         config = Config.model_validate(values)
-        for method in config.pretrain.by_method:
-            config.pretrain.of(method)
+        for section in (config, *map(config.on, config.datasets)):
+            for method in section.pretrain.by_method:
+                section.pretrain.of(method)
     except ValidationError as error:
         raise InputError("; ".join(_explain(item, source) for item in error.errors())) from None
     return config

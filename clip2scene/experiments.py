@@ -65,7 +65,8 @@ class Run:
     Attributes:
         kind: Which stage.
         key: 12 hexadecimal digits: hash of the fields below and of the settings that bear on the result.
-        method, recipe, backbone, pretrain, target, percent, rule: As in the experiment; empty if unused.
+        method, recipe, backbone, pretrain, target, percent, rule: As in the experiment; empty if unused. A
+            teacher may have learnt from several data sets, separated by spaces.
         seed: Seed of this stage.
         parent: Keys of the runs whose results this one starts from, separated by spaces; or "".
     """
@@ -144,6 +145,10 @@ def load_experiments(config: Config, table: Table | None = None) -> list[Experim
             )
     if not experiments:
         raise InputError(f"{path}: holds no experiment")
+    if config.teacher.pretrained == "train":
+        captioned = [name for name, section in config.datasets.items() if section.synthetic]
+        for name in config.teacher.datasets:
+            _known(name, captioned, "teacher.datasets: synthetic data set")
     return [experiment for experiment in experiments if table is None or table in experiment.tables]
 
 
@@ -170,7 +175,7 @@ def _known(value: str, valid: Iterable[str], where: str) -> None:
 
 def teacher_run(config: Config) -> Run:
     """The run that trains (or fetches) the CLIP teacher."""
-    source = config.teacher.dataset if config.teacher.pretrained == "train" else ""
+    source = " ".join(config.teacher.datasets) if config.teacher.pretrained == "train" else ""
     return _keyed(Run("teacher", pretrain=source, seed=config.seed), config)
 
 
@@ -240,17 +245,21 @@ def settings(config: Config, run: Run) -> dict[str, Any]:
         case "encoder":
             values["image_encoder"] = config.image_encoder.model_dump()
         case "pretrain":
-            values["pretraining"] = config.pretrain.of(run.method).model_dump(exclude={"by_method"})
+            values["pretraining"] = (
+                config.on(run.pretrain).pretrain.of(run.method).model_dump(exclude={"by_method"})
+            )
         case "finetune" | "linear_probe":
-            values["finetuning"] = config.finetune.model_dump()
+            values["finetuning"] = config.on(run.target).finetune.model_dump()
     if run.recipe in config.checkpoints:
         values["checkpoint"] = str(config.checkpoints[run.recipe])
     if run.backbone:
         values["network"] = config.backbones[run.backbone].model_dump()
-    for role, name in (("pretraining_data", run.pretrain), ("data", run.target)):
-        if name:
-            values[role] = config.datasets[name].model_dump(exclude={"root"})
-    if any(config.datasets[name].synthetic for name in {run.pretrain, run.target} - {""}):
+    sources, targets = run.pretrain.split(), run.target.split()
+    for role, names in (("pretraining_data", sources), ("data", targets)):
+        for name in names:
+            part = role if len(names) == 1 else f"{role}.{name}"
+            values[part] = config.datasets[name].model_dump(exclude={"root", "pretrain", "finetune"})
+    if any(config.datasets[name].synthetic for name in (*sources, *targets)):
         values["data_seed"] = config.seed
     return values
 

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from clip2scene.errors import InputError
 
@@ -42,6 +44,25 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def part(path: str, start: int, length: int) -> str:
+    """Name of a part of a file, from byte `start` on; see `open_part`."""
+    return f"{path}#{start}+{length}"
+
+
+def open_part(path: str | Path) -> BinaryIO:
+    """Open a file, or the part of one that `part` named, to read bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if match := re.fullmatch(r"(.+)#(\d+)\+(\d+)", str(path)):
+        whole, start, length = match.groups()
+        with Path(whole).open("rb") as file:
+            file.seek(int(start))
+            return BytesIO(file.read(int(length)))
+    return Path(path).open("rb")
 
 
 def write_json(path: str | Path, value: Any) -> None:

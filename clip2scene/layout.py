@@ -4,24 +4,26 @@ from pathlib import Path
 
 from clip2scene.config import Config
 from clip2scene.experiments import Run, digest, encoder_run, teacher_run
+from clip2scene.synthetic.generate import CAPTIONED, MARKER
 
 
 def synthetic(config: Config, dataset: str) -> list[Path]:
     """The files that say that a synthetic data set is complete, whatever its format."""
     section = config.datasets[dataset]
-    captioned = [captions(config, dataset)] if section.format == "nuscenes" else []
-    return [section.root / "synthetic.json", *captioned]
+    captioned = [captions(config, dataset)] if section.format in CAPTIONED else []
+    return [section.root / MARKER, *captioned]
 
 
 def captions(config: Config, dataset: str) -> Path:
-    """Crops and captions of a synthetic data set in nuScenes' format."""
+    """Crops and captions of a synthetic data set, of a format that has them."""
     section = config.datasets[dataset]
     return section.root / section.version / "captions.parquet"
 
 
 def prepared(config: Config, dataset: str) -> Path:
     """Folder of what is derived from a data set; another configuration of the data set has another folder."""
-    name = f"{dataset}-{digest(config.datasets[dataset].model_dump(), config.seed)}"
+    section = config.datasets[dataset].model_dump(exclude={"pretrain", "finetune"})
+    name = f"{dataset}-{digest(section, config.seed)}"
     return config.results / "prepared" / name
 
 
@@ -37,7 +39,8 @@ def subset(config: Config, dataset: str, rule: str, percent: float) -> Path:
 
 def superpixels(config: Config, dataset: str) -> Path:
     """Superpixels of the pre-training images; other settings of SLIC have another file."""
-    return prepared(config, dataset) / f"superpixels-{digest(config.pretrain.superpixels.model_dump())}.arrow"
+    parameters = config.on(dataset).pretrain.superpixels
+    return prepared(config, dataset) / f"superpixels-{digest(parameters.model_dump())}.arrow"
 
 
 def superpixel_chunk(config: Config, dataset: str, chunk: str) -> Path:

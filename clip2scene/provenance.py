@@ -38,12 +38,15 @@ def code_hash(*modules: str) -> str:
 
 
 def _source(module: str) -> Path | None:
-    """The file of a module; None for a name inside one, as in ``from module import function``."""
-    try:
-        spec = find_spec(module)
-    except ModuleNotFoundError:
+    """The file of a module, which is not imported; None for a name inside one (as of a function)."""
+    top, *rest = module.split(".")
+    if (spec := find_spec(top)) is None:
         return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    if not rest:
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    stems = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
+    files = (file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _imports(source: bytes) -> Iterator[str]:

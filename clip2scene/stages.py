@@ -33,7 +33,7 @@ def _teacher(workflow: Workflow, run: Run, record: RunRecord) -> None:
     from clip2scene.training.teacher import prepare_teacher
 
     config = workflow.config
-    captions = layout.captions(config, run.pretrain) if run.pretrain else None
+    captions = [layout.captions(config, name) for name in run.pretrain.split()]
     _prepare(workflow, record, partial(prepare_teacher, config.teacher, captions))
 
 

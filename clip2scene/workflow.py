@@ -121,7 +121,7 @@ class Workflow:
         run, config = self.runs[key], self.config
         match run.kind:
             case "teacher":
-                return [layout.captions(config, run.pretrain)] if run.pretrain else []
+                return [layout.captions(config, name) for name in run.pretrain.split()]
             case "encoder":
                 return [layout.index(config, run.pretrain)] if run.pretrain else []
             case "pretrain":
@@ -163,9 +163,9 @@ class Workflow:
     def code(self, key: str) -> str:
         """Hash of the source that a run uses: its stage's, its data set's and its method's."""
         run = self.runs[key]
-        modules = [_STAGES[run.kind]]
-        if dataset := run.target or run.pretrain:
-            modules.append(dataset_module(self.config.datasets[dataset].format))
+        datasets = (run.target or run.pretrain).split()
+        formats = [self.config.datasets[name].format for name in datasets]
+        modules = [_STAGES[run.kind], *map(dataset_module, formats)]
         if run.pretrain and run.method and (implementation := method_spec(run.method).implementation):
             modules.append(implementation.partition(":")[0])
         return code_hash(*modules)

@@ -1,7 +1,7 @@
 """Every registered data set and method, a third party's too: builds, steps, checkpoints, reloads, evaluates.
 
-Through the whole chain of stages as the workflow calls them: on a tiny synthetic data set a format, and on the
-real nuScenes keyframe, whose points have the labels of the boxes they lie in.
+Through the whole chain of stages as the workflow calls them: on a tiny synthetic data set of each format, and
+on the real nuScenes keyframe, whose points have the labels of the boxes they lie in.
 """
 
 import json
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clip2scene import layout
-from clip2scene.config import Config, DatasetConfig, Synthetic
+from clip2scene.config import Config, DatasetConfig, Rooms, Synthetic
 from clip2scene.datasets import fractions
 from clip2scene.datasets.index import build, load_frame, read_index
 from clip2scene.datasets.registry import dataset_names, get_dataset
@@ -28,7 +28,12 @@ from clip2scene.synthetic.generate import WRITERS, generate
 from clip2scene.training.checkpoint import load_backbone
 from clip2scene.workflow import Workflow
 
-TINY = Synthetic(train_scenes=2, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(48, 80))
+STREETS = Synthetic(train_scenes=2, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(48, 80))
+TINY = {
+    "nuscenes": ("v1.0-tiny", STREETS),
+    "semantickitti": ("", STREETS),
+    "scannet": ("scannet_frames_25k", Rooms(train_rooms=2, val_rooms=1, images=2, vertex_spacing=0.2)),
+}
 METHODS = [name for name in method_names() if method_spec(name).implementation]
 WITH_TEXT = [name for name in METHODS if "text" in method_spec(name).needs]
 
@@ -67,7 +72,7 @@ def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> W
             results=folder / "results",
             device="cpu",
             datasets={"captions": synthetic, name: data},
-            teacher={"dataset": "captions", "training": {"steps": 3, "batch_size": 16}},
+            teacher={"datasets": ["captions"], "training": {"steps": 3, "batch_size": 16}},
             image_encoder={"training": {"steps": 2, "batch_size": 4}},
             pretrain={"epochs": 1, "sweeps": 2, "crop": {"size": (32, 56)}},
             finetune={"epochs": 1, "minimum_steps": 2},
@@ -101,7 +106,11 @@ def made(request, tiny_root, tmp_path_factory):
         data = DatasetConfig(root=folder / "data", version="v1.0-keyframe")
         write_keyframe(shared / "nuscenes_scene-0061", data.root, data.version)
     else:
-        data = DatasetConfig(format=request.param, root=folder / "data", version="v1.0-tiny", synthetic=TINY)
+        version, made = TINY[request.param]
+        root, name = folder / "data", request.param
+        data = DatasetConfig(
+            format=name, root=root, version=version, pretrain_split="train", voxel_size=0.2, synthetic=made
+        )
         generate(data, seed=0, processes=1)
     experiment = workflow(folder, tiny_root, request.param, data)
     make(experiment, request.param)
@@ -115,11 +124,12 @@ def metrics(experiment: Workflow, kind: str, method: str) -> dict:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_method_steps_and_its_checkpoint_reloads(made, method):
-    experiment, _ = made
+    experiment, dataset = made
     losses = metrics(experiment, "pretrain", method)["losses"]
     assert all(math.isfinite(value) for value in losses.values())
     (run,) = [run for run in experiment.runs.values() if (run.kind, run.method) == ("pretrain", method)]
-    backbone = build_backbone("spvcnn", 1, experiment.config.backbones["spvcnn"].width)
+    channels = get_dataset(experiment.config.datasets[dataset].format).feature_channels
+    backbone = build_backbone("spvcnn", channels, experiment.config.backbones["spvcnn"].width)
     path = layout.checkpoint(experiment.config, run)
     assert load_backbone(path, backbone)["method"] == method
     saved = read_checkpoint(path)["backbone"]

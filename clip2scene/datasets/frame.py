@@ -10,16 +10,32 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
+class Depth:
+    """What an RGB-D camera measured beside its image, from the same place; it tells what the camera sees.
+
+    Attributes:
+        image: Path of the depth image, see `clip2scene.pairing.images.read_depth`.
+        size: Its height and width, pixels.
+        intrinsics: [3, 3] float64, pixels; not those of the colour image.
+    """
+
+    image: Path
+    size: tuple[int, int]
+    intrinsics: np.ndarray
+
+
+@dataclass(frozen=True)
 class Camera:
     """One image of a frame.
 
     Attributes:
         name: The camera's name, e.g. ``CAM_FRONT``.
-        image: Path of the image file.
+        image: Path of the image: a file, or a part of one (`clip2scene.files.open_part`).
         size: Height and width of the image, pixels.
         intrinsics: [3, 3] float64, pixels.
         lidar_to_camera: [4, 4] float64, metres: sensor frame of the points -> camera frame at the camera's
             own time stamp (ego motion between the two included).
+        depth: Of an RGB-D camera; a point is seen if its depth is that which was measured.
     """
 
     name: str
@@ -27,6 +43,7 @@ class Camera:
     size: tuple[int, int]
     intrinsics: np.ndarray
     lidar_to_camera: np.ndarray
+    depth: Depth | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,7 @@ class Frame:
         id: The keyframe's identifier, unique in its data set (nuScenes: the sample token).
         points: [N, 3] float32, metres, sensor frame of the keyframe.
         features: [N, C] float32: intensity [N, 1] for lidar, on nuScenes' scale of 0 to 255 whatever the data
-            set (see `clip2scene.datasets.semantickitti`); colour [N, 3] for RGB-D.
+            set (see `clip2scene.datasets.semantickitti`); colour [N, 3] for a scan by an RGB-D camera.
         sweep: [N] int64: 0 for points of the keyframe, k for those of the k-th earlier sweep.
         labels: [N] int64, 0 = ignored, c = c-th of the data set's classes; earlier sweeps are 0. None if
             unlabelled.

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clip2scene.config import DatasetConfig
-from clip2scene.datasets.frame import Camera, Dataset, Frame
+from clip2scene.datasets.frame import Camera, Dataset, Depth, Frame
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
 from clip2scene.files import atomic
@@ -44,13 +44,21 @@ COLUMNS = pa.schema(
         ("camera_sizes", pa.list_(pa.int64())),  # [L, 2] height and width, pixels
         ("camera_intrinsics", pa.list_(pa.float64())),  # [L, 3, 3] pixels
         ("camera_poses", pa.list_(pa.float64())),  # [L, 4, 4]: keyframe's sensor frame -> camera, metres
+        ("depth_images", STRINGS),  # paths, one a camera; none of the three where cameras measure no depth
+        ("depth_sizes", pa.list_(pa.int64())),  # [L, 2] height and width, pixels
+        ("depth_intrinsics", pa.list_(pa.float64())),  # [L, 3, 3] pixels
     ]
 )
+OPTIONAL = ("depth_images", "depth_sizes", "depth_intrinsics")
+"""Columns that a data set may leave out."""
 
 
 REPETITIVE = [
     "scene",
-    *(f"{name}.list.element" for name in ("splits", "camera_names", "camera_sizes", "camera_intrinsics")),
+    *(
+        f"{name}.list.element"
+        for name in ("splits", "camera_names", "camera_sizes", "camera_intrinsics", "depth_sizes")
+    ),
 ]
 """Columns whose few values a dictionary makes smaller; the others are read faster without."""
 
@@ -118,7 +126,8 @@ def build(config: DatasetConfig, out: Path) -> None:
 
 def write_index(path: Path, index: Index) -> None:
     """Write an index as Parquet, whole or not at all."""
-    table = pa.Table.from_pandas(index.frames, schema=COLUMNS, preserve_index=False)
+    left_out = {name: [[]] * len(index) for name in OPTIONAL if name not in index.frames}
+    table = pa.Table.from_pandas(index.frames.assign(**left_out), schema=COLUMNS, preserve_index=False)
     table = table.replace_schema_metadata({"format": index.format, "root": str(index.root)})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, use_dictionary=REPETITIVE)
@@ -154,14 +163,24 @@ def read_index(path: Path, root: Path | None = None) -> Index:
 
 def cameras(root: Path, row: Any) -> tuple[Camera, ...]:
     """The cameras of one row of an index."""
+    depths: list[Depth | None] = [
+        Depth(root / image, tuple(size), intrinsics)
+        for image, size, intrinsics in zip(
+            row.depth_images,
+            np.reshape(row.depth_sizes, (-1, 2)).tolist(),
+            np.reshape(row.depth_intrinsics, (-1, 3, 3)),
+            strict=True,
+        )
+    ]
     return tuple(
-        Camera(name, root / image, (int(size[0]), int(size[1])), intrinsics, pose)
-        for name, image, size, intrinsics, pose in zip(
+        Camera(name, root / image, (int(size[0]), int(size[1])), intrinsics, pose, depth)
+        for name, image, size, intrinsics, pose, depth in zip(
             row.camera_names,
             row.camera_images,
             np.reshape(row.camera_sizes, (-1, 2)),
             np.reshape(row.camera_intrinsics, (-1, 3, 3)),
             np.reshape(row.camera_poses, (-1, 4, 4)),
+            depths or [None] * len(row.camera_names),
             strict=True,
         )
     )

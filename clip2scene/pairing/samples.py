@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -61,8 +60,9 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
     """The keyframes of an index for pre-training; labels are never read.
 
     A sample holds the keyframe and, if needed, earlier sweeps, each a cloud of its own, all under one
-    rotation; the keyframe's images, each cropped and flipped; and a pair for every point of every sweep that
-    falls into an image (calibration brings sweeps into register with the images, paper 3.3).
+    rotation; the keyframe's images (a few at random of a scan with many), each cropped and flipped; and a
+    pair for every point of every sweep that falls into an image (calibration brings sweeps into register with
+    the images, paper 3.3).
 
     Attributes:
         epoch: Set it before each epoch: another epoch has another augmentation.
@@ -84,7 +84,7 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         Args:
             dataset: Reads the files.
             index: The keyframes.
-            config: Number of sweeps, image crops.
+            config: Numbers of sweeps and images, image crops.
             needs: Which of ``images``, ``sweeps`` and ``superpixels`` samples hold.
             voxel_size: Edge of a voxel, and of a cell of the regular grid over the sweeps, metres.
             cylindrical: Cylindrical rather than cartesian voxels.
@@ -117,6 +117,9 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         draws = generator(self.seed, "augmentation", self.epoch, row.id)
         sweeps = self._choose_sweeps(len(row.sweep_points), draws)
         frame = load_frame(self.dataset, self.index.root, row, sweeps, labels=False)
+        if len(frame.cameras) > self.config.images:
+            chosen = draws.choice(len(frame.cameras), self.config.images, replace=False)
+            frame = replace(frame, cameras=tuple(frame.cameras[number] for number in chosen))
         points = augmentation.rotate_and_flip(frame.points, draws)
         if "images" not in self.needs:
             return _sample(frame, points, self.voxel_size, self.cylindrical)
@@ -128,7 +131,7 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         if self.config.drop_cuboids:
             frame, points, pairs = self._drop_cuboid(frame, points, pairs, draws)
         sample = _sample(frame, points, self.voxel_size, self.cylindrical)
-        return self._add_images(sample, frame, row, pairs, draws)
+        return self._add_images(sample, frame, pairs, draws)
 
     def _choose_sweeps(self, recorded: int, draws: np.random.Generator) -> list[int]:
         """Which earlier sweeps to load: K - 1 of those recorded, at random (as released) or the latest."""
@@ -153,21 +156,19 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         )
         return smaller, points[kept], replace(left, point=(np.cumsum(kept) - 1)[left.point])
 
-    def _add_images(
-        self, sample: Batch, frame: Frame, row: Any, pairs: Pairs, draws: np.random.Generator
-    ) -> Batch:
+    def _add_images(self, sample: Batch, frame: Frame, pairs: Pairs, draws: np.random.Generator) -> Batch:
         """The sample with a random view of every image, the pairs left in it, and superpixels if needed."""
         images = np.empty((len(frame.cameras), 3, *self.config.crop.size), np.uint8)
         starts = np.searchsorted(pairs.image, np.arange(len(images) + 1))  # pairs come image after image
         kept, superpixels, count = [], [], 0
-        for number, (camera, path) in enumerate(zip(frame.cameras, row.camera_images, strict=True)):
+        for number, camera in enumerate(frame.cameras):
             mine = pairs[starts[number] : starts[number + 1]]
             view = augmentation.random_view(mine.row, mine.column, camera.size, self.config.crop, draws)
             images[number] = view.image(camera.image).transpose(2, 0, 1)
             mine = mine[view.holds(mine.row, mine.column)]
             kept.append(Pairs(mine.point, mine.image, *view.locate(mine.row, mine.column)))
             if self.superpixels is not None:
-                ids = self.superpixels[path]
+                ids = self.superpixels[camera.image.relative_to(self.index.root).as_posix()]
                 superpixels.append(view.nearest(ids).astype(np.int32) + count)
                 count += int(ids.max()) + 1
         merged = Pairs.join(kept)

@@ -13,9 +13,7 @@ _NEAR = 0.2
 _REACH = 110.0
 _HORIZON = np.float32([0.78, 0.82, 0.87])[:, None]
 _EDGES = np.array([(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit])
-_OPTICAL = np.array(
-    [[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]
-)  # x right, y down, z ahead -> x ahead, y left, z up
+OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # x right, y down, z ahead -> x ahead, y left, z up
 
 
 @dataclass(frozen=True)
@@ -63,14 +61,28 @@ class Camera:
         intrinsics = np.array(
             [[focal, 0, mount.centre[0] * width], [0, focal, mount.centre[1] * height], [0, 0, 1]]
         )
-        row, column = np.mgrid[0:height, 0:width]
+        to_ego = np.eye(4)
+        to_ego[:3, :3] = rotation_z(np.radians(mount.yaw)) @ OPTICAL
+        to_ego[:3, 3] = mount.position
+        return cls.pinhole(intrinsics, size, to_ego, mount.delay)
+
+    @classmethod
+    def pinhole(
+        cls,
+        intrinsics: np.ndarray,
+        size: tuple[int, int],
+        to_ego: np.ndarray,
+        delay: float,
+        reach: float = _REACH,
+    ) -> "Camera":
+        """The camera of a matrix [3, 3] of intrinsics, of one focal length; size is height and width."""
+        focal = intrinsics[0, 0]
+        row, column = np.mgrid[0 : size[0], 0 : size[1]]
         rays = np.stack(
             [(column - intrinsics[0, 2]) / focal, (row - intrinsics[1, 2]) / focal, np.ones(size)]
         )
-        to_ego = np.eye(4)
-        to_ego[:3, :3] = rotation_z(np.radians(mount.yaw)) @ _OPTICAL
-        to_ego[:3, 3] = mount.position
-        return cls((rays / np.linalg.norm(rays, axis=0)).astype(np.float32), intrinsics, to_ego, mount.delay)
+        directions = (rays / np.linalg.norm(rays, axis=0)).astype(np.float32)
+        return cls(directions, intrinsics, to_ego, delay, reach)
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
         """See `raycast.Sensor.windows`: bounds of the boxes, cut at the near plane, in the image."""
@@ -110,7 +122,7 @@ def photograph(
     view = observe(world, primitives, camera, pose)
     east, north, up = rotate(pose[:3, :3], camera.directions)
     image = _sky(world, east, north, up).reshape(3, -1)
-    for pixels, colour in (_ground(world, view, east, north), _things(world, view, camera)):
+    for pixels, colour in (_ground(world, view, east, north), shade(view, camera, world.sun)):
         haze = 1 - np.exp(view.depth.take(pixels) / np.float32(180 * world.rain - 260))
         image[:, pixels] = colour + (_HORIZON - colour) * haze
     image = image.reshape(3, *view.depth.shape)
@@ -135,8 +147,14 @@ def _ground(world: World, view: View, east: np.ndarray, north: np.ndarray) -> tu
     return pixels, colour * (0.45 + 0.6 * world.sun[2]) * (1 - 0.25 * world.rain)
 
 
-def _things(world: World, view: View, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [M] that show things, as flat positions, and their colours [3, M]: texture under sun and sky."""
+def shade(view: View, camera: Camera, sun: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [M] that show things, as flat positions, and their colours [3, M]: texture under sun and sky.
+
+    Args:
+        view: What the rays met.
+        camera: The rays.
+        sun: [3] float32, unit vector towards the sun, world frame.
+    """
     pixels = np.flatnonzero(view.index >= 0)
     primitives = view.primitives
     material = primitives.material.take(view.index.take(pixels))
@@ -150,7 +168,7 @@ def _things(world: World, view: View, camera: Camera) -> tuple[np.ndarray, np.nd
         colour[:, some] = texture(faces[some], colour[:, some])
     lit, sky = (
         (_in_parts(vector, view).take(faces.part, axis=1) * faces.normal).sum(0)
-        for vector in (world.sun, np.float32([0, 0, 1]))
+        for vector in (sun, np.float32([0, 0, 1]))
     )
     return pixels[order], colour * (0.48 + 0.12 * sky + 0.5 * np.clip(lit, 0, 1))
 

@@ -1,12 +1,17 @@
 """Crops of synthetic images with captions, from which a small CLIP can be trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clip2scene.synthetic.categories import CATEGORIES, CLASSES, THINGS, category_id, prompt
+from clip2scene.synthetic.categories import CLASSES, THINGS, category_id, prompt
 from clip2scene.synthetic.raycast import View
-from clip2scene.synthetic.world import World
+
+if TYPE_CHECKING:
+    from clip2scene.synthetic.rooms import Room
+    from clip2scene.synthetic.world import World
 
 Rng = np.random.Generator
 Bounds = tuple[int, int, int, int]
@@ -15,14 +20,14 @@ Row = tuple[str, int, int, int, int, str, str]
 _SMALLEST, _LARGEST = 24, 96
 _SMALLEST_AREA = 30
 _THINGS, _STUFF = 6, 3
-_THING_SHARE, _STUFF_SHARE = 0.10, 0.5
+_STUFF_SHARE = 0.5
 _SENTENCES = (
     "a photo of a {}.",
     "a photo of the {}.",
     "a cropped photo of a {}.",
     "a close-up photo of a {}.",
     "a low resolution photo of a {}.",
-    "a photo of a {} on the street.",
+    "a photo of a {} {place}.",
     "there is a {} in the scene.",
     "there is the {} in the scene.",
     "this is a {} in the scene.",
@@ -33,17 +38,49 @@ COLUMNS = ("image", "x0", "y0", "x1", "y1", "caption", "name")
 """What a row of ``captions.parquet`` holds: path, bounds in pixels, sentence, class prompt."""
 
 
-def caption_image(world: World, view: View, image: str, rng: Rng) -> list[Row]:
+@dataclass(frozen=True)
+class Vocabulary:
+    """The classes of a data set and what captions call them.
+
+    Attributes:
+        ids: Label id of each class.
+        things: Classes of which there are single ones, with bounds; the others are stuff.
+        prompts: What each class is called.
+        place: Where it all is.
+        close_ups: How many parts of a thing are cropped beside all of it.
+        thing_share: How much of a crop a thing has to cover to be its main class.
+    """
+
+    ids: Mapping[str, int]
+    things: Sequence[str]
+    prompts: Mapping[str, str]
+    place: str
+    close_ups: int = 0
+    thing_share: float = 0.10
+
+
+STREETS = Vocabulary(
+    {name: category_id(name) for name in CLASSES},
+    THINGS,
+    {name: prompt(name) for name in CLASSES},
+    "on the street",
+)
+
+
+def caption_image(
+    scene: "World | Room", view: View, image: str, rng: Rng, words: Vocabulary = STREETS
+) -> list[Row]:
     """Crops of one image, up to `_THINGS` or `_STUFF` a class, in each of which that class is the main one.
 
     A thing is the main class of a crop around it once it covers a share of it and no other kind of thing
     covers nearly as much; stuff has to cover most of the crop.
 
     Args:
-        world: For the colours of its things.
+        scene: For the colours of its things.
         view: What the pixels of the image show.
         image: Its path, for the rows.
         rng: Chooses places, sizes and words.
+        words: The classes, and what they are called.
 
     Returns:
         Rows of `COLUMNS`: path, bounds of the crop in pixels (x1 and y1 exclusive), caption, class prompt.
@@ -52,17 +89,22 @@ def caption_image(world: World, view: View, image: str, rng: Rng) -> list[Row]:
     hit = view.index >= 0
     owner[hit] = view.primitives.owner[view.index[hit]]
     rows = []
-    for name in CLASSES:
-        shown = view.category == category_id(name)
-        for colour, bounds in _things(world, owner, shown, rng) if name in THINGS else _stuff(shown, rng):
+    for name, number in words.ids.items():
+        shown = view.category == number
+        crops = _things(scene, owner, shown, rng, words) if name in words.things else _stuff(shown, rng)
+        for colour, bounds in crops:
             x0, y0, x1, y1 = bounds
-            counts = np.bincount(view.category[y0:y1, x0:x1].ravel(), minlength=len(CATEGORIES))
-            if _is_main(name, counts / counts.sum()):
-                rows.append((image, *bounds, _words(name, colour, counts, rng), prompt(name)))
+            counts = np.bincount(view.category[y0:y1, x0:x1].ravel(), minlength=256)
+            if _is_main(name, counts / counts.sum(), words):
+                rows.append(
+                    (image, *bounds, _sentence(name, colour, counts, rng, words), words.prompts[name])
+                )
     return rows
 
 
-def _things(world: World, owner: np.ndarray, shown: np.ndarray, rng: Rng) -> Iterator[tuple[str, Bounds]]:
+def _things(
+    scene: "World | Room", owner: np.ndarray, shown: np.ndarray, rng: Rng, words: Vocabulary
+) -> Iterator[tuple[str, Bounds]]:
     """The colours of things of a class, and squares around their pixels with some margin.
 
     Of a thing that fills more than the largest crop, a part is taken.
@@ -79,7 +121,11 @@ def _things(world: World, owner: np.ndarray, shown: np.ndarray, rng: Rng) -> Ite
             place = rng.integers(len(rows))
             y, x = rows[place], columns[place]
         y, x = y + rng.normal(0, 0.06 * side), x + rng.normal(0, 0.06 * side)
-        yield world.things[thing].shape.colour, _square(y, x, side, owner.shape)
+        colour = scene.things[thing].shape.colour
+        yield colour, _square(y, x, side, owner.shape)
+        for place in rng.integers(len(rows), size=words.close_ups):
+            side = np.exp(rng.uniform(np.log(_SMALLEST), np.log(np.clip(extent, _SMALLEST, _LARGEST))))
+            yield colour, _square(rows[place], columns[place], side, owner.shape)
 
 
 def _stuff(shown: np.ndarray, rng: Rng) -> Iterator[tuple[str, Bounds]]:
@@ -100,21 +146,21 @@ def _square(y: float, x: float, side: float, size: tuple[int, int]) -> Bounds:
     return x0, y0, x0 + side_x, y0 + side_y
 
 
-def _is_main(name: str, share: np.ndarray) -> bool:
-    """Whether a class is what a crop shows, from the shares of all categories [32]."""
-    own = share[category_id(name)]
-    if name not in THINGS:
+def _is_main(name: str, share: np.ndarray, words: Vocabulary) -> bool:
+    """Whether a class is what a crop shows, from the shares of all label ids [256]."""
+    own = share[words.ids[name]]
+    if name not in words.things:
         return own >= _STUFF_SHARE
-    others = max(share[category_id(other)] for other in THINGS if other != name)
-    return own >= _THING_SHARE and others < 0.7 * own
+    others = max(share[words.ids[other]] for other in words.things if other != name)
+    return own >= words.thing_share and others < 0.7 * own
 
 
-def _words(name: str, colour: str, counts: np.ndarray, rng: Rng) -> str:
+def _sentence(name: str, colour: str, counts: np.ndarray, rng: Rng, words: Vocabulary) -> str:
     """A sentence on the main class, at times with its colour or with what is beside it."""
-    subject = prompt(name)
+    subject = words.prompts[name]
     if colour and rng.random() < 0.3:
         subject = f"{colour} {subject}"
-    beside = max((other for other in CLASSES if other != name), key=lambda other: counts[category_id(other)])
-    if counts[category_id(beside)] > 0.2 * counts.sum() and rng.random() < 0.15:
-        subject = f"{subject} next to a {prompt(beside)}"
-    return _SENTENCES[rng.integers(len(_SENTENCES))].format(subject)
+    beside = max((other for other in words.ids if other != name), key=lambda other: counts[words.ids[other]])
+    if counts[words.ids[beside]] > 0.2 * counts.sum() and rng.random() < 0.15:
+        subject = f"{subject} next to a {words.prompts[beside]}"
+    return _SENTENCES[rng.integers(len(_SENTENCES))].format(subject, place=words.place)

@@ -10,15 +10,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clip2scene.config import DatasetConfig, Synthetic
+from clip2scene.config import DatasetConfig, Rooms, Synthetic
 from clip2scene.errors import unknown
 from clip2scene.files import atomic_directory, write_json
 
 WRITERS = {
     "nuscenes": "clip2scene.synthetic.nuscenes_writer",
     "semantickitti": "clip2scene.synthetic.semantickitti_writer",
+    "scannet": "clip2scene.synthetic.scannet_writer",
 }
 """Modules whose `writer` is a `Writer`, by the format that it writes."""
+CAPTIONED = ("nuscenes", "scannet")
+"""Formats whose writer also writes ``captions.parquet``, crops and captions for a teacher to learn from."""
 MARKER = "synthetic.json"
 """File in the data root that says what the data set was made from; written last."""
 
@@ -36,7 +39,7 @@ class Writer(ABC):
 
     root: Path
     version: str
-    parameters: Synthetic
+    parameters: Synthetic | Rooms
     seed: int
 
     @abstractmethod

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clip2scene.synthetic import texture
+from clip2scene.synthetic import interiors, texture
 from clip2scene.synthetic.categories import category_id
 from clip2scene.synthetic.raycast import Surface
 
@@ -46,6 +46,25 @@ MATERIALS: dict[str, Material] = {
     "bark": Material(0.25, texture.bark),
     "facade": Material(0.32, texture.facade),
     "sign": Material(0.90, texture.sign),
+    "plaster": Material(0.60, interiors.plaster),
+    "wallpaper": Material(0.55, interiors.wallpaper),
+    "tiles": Material(0.60, interiors.tiles),
+    "parquet": Material(0.40, interiors.parquet),
+    "carpet": Material(0.35, interiors.carpet),
+    "wood": Material(0.40, interiors.wood),
+    "fronts": Material(0.40, interiors.fronts),
+    "panels": Material(0.40, interiors.panels),
+    "pane": Material(0.10, interiors.pane),
+    "painting": Material(0.40, interiors.painting),
+    "books": Material(0.40, interiors.books),
+    "steel": Material(0.50, interiors.steel),
+    "fabric": Material(0.30, interiors.fabric),
+    "quilt": Material(0.45, interiors.quilt),
+    "folds": Material(0.35, interiors.folds),
+    "dots": Material(0.45, interiors.dots),
+    "stone": Material(0.40, interiors.stone),
+    "basin": Material(0.60, interiors.basin),
+    "ribs": Material(0.55, interiors.ribs),
 }
 """Materials of primitives; a primitive holds the position of its material here."""
 

@@ -3,9 +3,12 @@
 Dimensions are full extents in metres; a shape's frame has x forward, y left, z up, its origin on the ground.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from clip2scene.synthetic.world import CYLINDER, Part
+from clip2scene.synthetic.materials import NAMES
+from clip2scene.synthetic.world import CYLINDER, Part, Primitives, Shape
 
 Colour = tuple[float, float, float]
 Rng = np.random.Generator
@@ -66,3 +69,18 @@ def choose(rng: Rng, names: tuple[str, ...]) -> tuple[str, Colour]:
 def vary(rng: Rng, colour: Colour, amount: float = 0.05) -> Colour:
     """A colour, each channel shifted by normal noise."""
     return tuple(np.clip(np.array(colour) + rng.normal(0, amount, 3), 0.02, 1).tolist())
+
+
+def stack(shapes: Sequence[Shape], categories: Sequence[int]) -> Primitives:
+    """The parts of all shapes as arrays, each in its shape's frame; `categories` are the shapes' labels."""
+    parts = [(owner, part) for owner, shape in enumerate(shapes) for part in shape.parts]
+    return Primitives(
+        kind=np.array([part.kind for _, part in parts], dtype=np.int8),
+        centre=np.array([part.centre for _, part in parts], dtype=np.float32).reshape(-1, 3),
+        axes=np.array([part.rotation for _, part in parts], dtype=np.float32).reshape(-1, 3, 3),
+        half=np.array([part.half for _, part in parts], dtype=np.float32).reshape(-1, 3),
+        material=np.array([NAMES.index(part.material) for _, part in parts], dtype=np.int16),
+        colour=np.array([part.colour for _, part in parts], dtype=np.float32).reshape(-1, 3),
+        owner=np.array([owner for owner, _ in parts], dtype=np.int32),
+        category=np.array([categories[owner] for owner, _ in parts], dtype=np.uint8),
+    )

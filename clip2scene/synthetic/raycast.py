@@ -5,7 +5,7 @@ that its bounding box spans, which is what makes it fast: most windows hold a fe
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -73,19 +73,33 @@ def observe(world: World, primitives: Primitives, sensor: Sensor, pose: np.ndarr
         sensor: The grid of rays.
         pose: [4, 4], sensor to world.
     """
+    depth, cell = cast_ground(world.ground, sensor.directions, pose)
+    depth[depth > sensor.reach] = np.inf
+    view = meet(primitives, sensor, pose, depth)
+    cell[(view.index >= 0) | ~np.isfinite(depth)] = -1
+    category = np.where(cell >= 0, world.ground.category.ravel()[cell], view.category)
+    return replace(view, cell=cell, category=category)
+
+
+def meet(primitives: Primitives, sensor: Sensor, pose: np.ndarray, depth: np.ndarray) -> View:
+    """Cast the sensor's rays onto primitives alone.
+
+    Args:
+        primitives: World frame.
+        sensor: The grid of rays.
+        pose: [4, 4], sensor to world.
+        depth: [H, W] float32, how far the rays go without them, metres; lowered in place.
+    """
     distance = np.linalg.norm(primitives.centre - pose[:3, 3], axis=1) - np.linalg.norm(
         primitives.half, axis=1
     )
     to_sensor = inverse(pose)
     near = primitives.take(distance < sensor.reach).moved(to_sensor[:3, :3], to_sensor[:3, 3])
-    depth, cell = cast_ground(world.ground, sensor.directions, pose)
-    depth[depth > sensor.reach] = np.inf
     index = cast(near, sensor, depth)
-    cell[(index >= 0) | ~np.isfinite(depth)] = -1
-    category = np.where(cell >= 0, world.ground.category.ravel()[cell], 0)
-    if len(near):
-        category = np.where(index >= 0, near.category[index], category)
-    return View(pose, depth, index, cell, category.astype(np.uint8), near)
+    category = np.zeros(depth.shape, np.uint8)
+    hit = index >= 0
+    category[hit] = near.category[index[hit]]
+    return View(pose, depth, index, np.full(depth.shape, -1, np.int32), category, near)
 
 
 def cast_ground(ground: Ground, directions: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

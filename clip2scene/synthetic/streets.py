@@ -5,9 +5,9 @@ import numpy as np
 from clip2scene.config import Synthetic
 from clip2scene.errors import InputError
 from clip2scene.synthetic.categories import CATEGORIES, CLASSES, FLAT, category_id
-from clip2scene.synthetic.materials import NAMES
+from clip2scene.synthetic.parts import stack
 from clip2scene.synthetic.placement import CROSSING, LANE, PARKING, Layout, place_things
-from clip2scene.synthetic.world import Ground, Primitives, Street, Thing, World
+from clip2scene.synthetic.world import Ground, Street, World
 
 Rng = np.random.Generator
 
@@ -43,7 +43,7 @@ def make_world(parameters: Synthetic, rng: Rng, seconds: float) -> World:
         street=street,
         ground=ground,
         things=things,
-        parts=_stack(things),
+        parts=stack([thing.shape for thing in things], [category_id(thing.name) for thing in things]),
         ego_lateral=-layout.lane(0),
         ego_speed=speed,
         sun=np.array(sun, dtype=np.float32),
@@ -109,18 +109,3 @@ def _markings(layout: Layout, x: np.ndarray, lateral: np.ndarray, from_crossing:
     edge = np.abs(aside - (layout.kerb - PARKING)) < 0.1
     zebra = (np.abs(from_crossing - CROSSING - 2.2) < 1.4) & (lateral % 1.1 < 0.55) & (aside < layout.kerb)
     return ((dashes | edge) & (from_crossing > CROSSING + 4)) | zebra
-
-
-def _stack(things: tuple[Thing, ...]) -> Primitives:
-    """The parts of all things as arrays, each in its thing's frame."""
-    parts = [(owner, thing, part) for owner, thing in enumerate(things) for part in thing.shape.parts]
-    return Primitives(
-        kind=np.array([part.kind for _, _, part in parts], dtype=np.int8),
-        centre=np.array([part.centre for _, _, part in parts], dtype=np.float32).reshape(-1, 3),
-        axes=np.array([part.rotation for _, _, part in parts], dtype=np.float32).reshape(-1, 3, 3),
-        half=np.array([part.half for _, _, part in parts], dtype=np.float32).reshape(-1, 3),
-        material=np.array([NAMES.index(part.material) for _, _, part in parts], dtype=np.int16),
-        colour=np.array([part.colour for _, _, part in parts], dtype=np.float32).reshape(-1, 3),
-        owner=np.array([owner for owner, _, _ in parts], dtype=np.int32),
-        category=np.array([category_id(thing.name) for _, thing, _ in parts], dtype=np.uint8),
-    )

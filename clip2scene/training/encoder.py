@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +15,7 @@ from clip2scene.errors import InputError
 from clip2scene.models.clip import nearest
 from clip2scene.models.image_encoder import build_encoder, dilate
 from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_of, write_checkpoint
+from clip2scene.pairing.images import read_image
 from clip2scene.seeding import generator, seed_everything
 
 VIEW = (96, 176)  # height and width of a view, pixels
@@ -107,7 +107,8 @@ def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int
     history = []
     for _ in (progress := tqdm(range(steps), "image encoder", unit="step", mininterval=1.0)):
         chosen = random.choice(len(images), config.training.batch_size)
-        views, spots = zip(*(two_views(read_image(images[index]), random) for index in chosen), strict=True)
+        shown = (torch.from_numpy(read_image(images[number]).copy()).movedim(-1, 0) for number in chosen)
+        views, spots = zip(*(two_views(image, random) for image in shown), strict=True)
         spots = torch.stack(spots, dim=1)  # [2, B, S, 2]
         maps = encoder(torch.stack(views, dim=1).flatten(0, 1))
         features = F.grid_sample(maps, spots.flatten(0, 1)[:, None], align_corners=False)  # [2 B, C, 1, S]
@@ -121,14 +122,6 @@ def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int
         progress.set_postfix(loss=history[-1]["loss"], refresh=False)
     write_checkpoint(out, {"architecture": config.architecture, "state_dict": encoder.state_dict()})
     return history
-
-
-def read_image(path: Path) -> Tensor:
-    """An image file as [3, H, W] uint8."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such image, expected by the image encoder's training")
-    with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0)
 
 
 def two_views(image: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -83,6 +83,7 @@ def finetune(
     Raises:
         InputError: bad input, or a loss that is not finite.
     """
+    config = config.on(dataset_name)
     data, backbone_config = config.datasets[dataset_name], config.backbones[backbone_name]
     dataset = get_dataset(data.format)
     index = read_index(index_path, data.root)

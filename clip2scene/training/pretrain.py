@@ -47,6 +47,7 @@ def pretrain(
     Raises:
         InputError: bad input, or a loss that is not finite.
     """
+    config = config.on(dataset_name)
     data, backbone_config = config.datasets[dataset_name], config.backbones[backbone_name]
     settings = config.pretrain.of(method_name)
     dataset = get_dataset(data.format)

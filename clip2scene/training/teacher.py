@@ -1,5 +1,6 @@
 """The teacher: one checkpoint, whether its weights are trained here, open_clip's, or a local file's."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from clip2scene.config import Teacher
 from clip2scene.errors import InputError
 from clip2scene.models.clip import model_config, nearest, save_clip
 from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_of
+from clip2scene.pairing.images import read_image
 from clip2scene.seeding import generator, seed_everything
 
 MARGIN = 1.25
@@ -28,12 +30,14 @@ SMALLEST = 24
 """Smallest side of a crop, pixels of the image."""
 
 
-def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int) -> list[dict[str, float]]:
+def prepare_teacher(
+    config: Teacher, captions: Sequence[Path], out: Path, seed: int
+) -> list[dict[str, float]]:
     """Write the teacher checkpoint that `config` asks for.
 
     Args:
         config: `config.pretrained` is ``train``, an open_clip tag, or a local file.
-        captions: Table of captioned crops, see `train_teacher`; needed for ``train`` only.
+        captions: Tables of captioned crops, see `train_teacher`; needed for ``train`` only.
         out: Checkpoint to write.
         seed: For ``train``.
 
@@ -45,7 +49,7 @@ def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int
             few tensors, or no captions to train on.
     """
     if config.pretrained == "train":
-        if captions is None:
+        if not captions:
             raise InputError("teacher.pretrained: train needs captions, which only synthetic data sets have")
         return train_teacher(captions, out, config, seed)
     architecture = model_config(config.architecture)
@@ -67,12 +71,13 @@ def prepare_teacher(config: Teacher, captions: Path | None, out: Path, seed: int
     return []
 
 
-def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> list[dict[str, float]]:
+def train_teacher(captions: Sequence[Path], out: Path, config: Teacher, seed: int) -> list[dict[str, float]]:
     """Train CLIP contrastively on captioned crops of synthetic images.
 
     Args:
-        captions: Parquet table, a row a crop: ``image`` (relative to the data set's root, two folders up),
-            its box ``x0, y0, x1, y1`` (pixels), ``caption``, and ``name``, the class the caption is about.
+        captions: Parquet tables, one a data set, a row a crop: ``image`` (relative to the data set's root,
+            two folders up), its box ``x0, y0, x1, y1`` (pixels), ``caption``, and ``name``, the class the
+            caption is about.
         out: Checkpoint to write.
         config: Architecture and `config.training`.
         seed: The same seed gives the same bytes at a fixed number of threads.
@@ -81,14 +86,14 @@ def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> list
         ``loss`` and ``accuracy`` (share of crops whose best caption names their class) of each step.
 
     Raises:
-        InputError: the table is missing, lacks a column or has no rows, or an image is missing.
+        InputError: a table is missing, lacks a column or has no rows, or an image is missing.
     """
-    table = read_captions(captions)
+    table = pd.concat(map(read_captions, captions), ignore_index=True)
     architecture = model_config(config.architecture)
     seed_everything(seed, "teacher")
     model = CLIP(**architecture).train().to(memory_format=torch.channels_last)  # faster on CPU and GPU
     size = model.visual.image_size if isinstance(model.visual.image_size, int) else model.visual.image_size[0]
-    crops = read_crops(captions.parent.parent, table, round(size * MARGIN))
+    crops = read_crops(table, round(size * MARGIN))
     side = np.maximum(table[["x1", "y1"]].to_numpy() - table[["x0", "y0"]].to_numpy(), SMALLEST).max(axis=1)
     caption, texts = pd.factorize(table["caption"], sort=True)
     name = pd.factorize(table["name"], sort=True)[0]
@@ -119,7 +124,7 @@ def train_teacher(captions: Path, out: Path, config: Teacher, seed: int) -> list
 
 
 def read_captions(path: Path) -> pd.DataFrame:
-    """Table of captioned crops, see `train_teacher`."""
+    """Table of captioned crops, see `train_teacher`; its images with their root before them."""
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a table of captioned crops")
     table = pd.read_parquet(path)
@@ -129,21 +134,16 @@ def read_captions(path: Path) -> pd.DataFrame:
             f"{path}: expected rows with captions, found "
             + (f"no column {min(missing)}" if missing else "none")
         )
-    return table
+    return table.assign(image=f"{path.parent.parent}/" + table["image"])
 
 
-def read_crops(root: Path, table: pd.DataFrame, size: int) -> Tensor:
+def read_crops(table: pd.DataFrame, size: int) -> Tensor:
     """Crops [R, 3, size, size] uint8: the square about each box, resized; images are read once."""
     crops = np.empty((len(table), size, size, 3), np.uint8)
     for name, rows in table.groupby("image"):
-        if not (root / name).is_file():
-            raise InputError(f"{root / name}: no such image, expected by the table of captioned crops")
-        with Image.open(root / name) as image:
-            image.load()
-            for box in rows.itertuples():
-                crops[table.index.get_loc(box.Index)] = crop_square(
-                    image, (box.x0, box.y0, box.x1, box.y1), size
-                )
+        image = Image.fromarray(read_image(Path(name)))
+        for box in rows.itertuples():
+            crops[table.index.get_loc(box.Index)] = crop_square(image, (box.x0, box.y0, box.x1, box.y1), size)
     return torch.from_numpy(crops).movedim(-1, 1).contiguous()
 
 

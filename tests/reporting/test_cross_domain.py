@@ -11,7 +11,10 @@ from clip2scene.errors import InputError
 from clip2scene.experiments import load_experiments, runs_of
 from clip2scene.reporting.cross_domain import write_cross_domain
 
-HEADER = "protocol	method	recipe	backbone	pretrain	target	percent	rule	pretrain_seeds	seeds	tables\n"
+COLUMNS = (
+    *("protocol", "method", "recipe", "backbone", "pretrain", "target", "percent", "rule"),
+    *("pretrain_seeds", "seeds", "tables"),
+)
 ROWS = """\
 annotation_free	clip2scene	fixed	spvcnn	nuscenes	nuscenes			0		main cross_domain
 annotation_free	clip2scene	fixed	spvcnn	nuscenes	other			0		cross_domain
@@ -22,7 +25,7 @@ finetune	slidr		spvcnn	other	nuscenes	1	frame_skip	0	0	main
 
 
 def configuration(folder, rows=ROWS):
-    (folder / "experiments.tsv").write_text(HEADER + rows)
+    (folder / "experiments.tsv").write_text("\t".join(COLUMNS) + "\n" + rows)
     data = {"root": "data", "synthetic": {}}
     return Config(
         experiments=folder / "experiments.tsv",

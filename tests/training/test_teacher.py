@@ -36,7 +36,7 @@ def captions(tmp_path):
 
 def trained(captions, out, steps, seed=0):
     config = Teacher(training=TeacherTraining(steps=steps, batch_size=12))
-    return prepare_teacher(config, captions, out, seed)
+    return prepare_teacher(config, [captions], out, seed)
 
 
 def test_training_learns_what_the_captions_name(captions, tmp_path):
@@ -97,7 +97,7 @@ def test_local_weights_become_the_same_checkpoint(tmp_path):
         {"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "ddp.pt"
     )
     config = Teacher(pretrained=str(tmp_path / "ddp.pt"))
-    assert prepare_teacher(config, None, tmp_path / "teacher.pt", 0) == []
+    assert prepare_teacher(config, [], tmp_path / "teacher.pt", 0) == []
     model, checkpoint = load_clip(tmp_path / "teacher.pt")
     assert checkpoint["architecture"] == "embedded"
     torch.testing.assert_close(model.state_dict(), weights)
@@ -109,7 +109,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
     torch.save(few, tmp_path / "few.pt")
     out = tmp_path / "teacher.pt"
     with pytest.raises(InputError, match=r"few\.pt: holds \d+ of the model's \d+ tensors.*visual\.layer4"):
-        prepare_teacher(Teacher(pretrained=str(tmp_path / "few.pt")), None, out, 0)
+        prepare_teacher(Teacher(pretrained=str(tmp_path / "few.pt")), [], out, 0)
     assert not out.exists()
 
 
@@ -124,7 +124,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
 )
 def test_what_cannot_be_prepared_is_named(config, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        prepare_teacher(Teacher(**config), None, tmp_path / "teacher.pt", 0)
+        prepare_teacher(Teacher(**config), [], tmp_path / "teacher.pt", 0)
 
 
 def test_captions_that_are_incomplete_are_refused(captions, tmp_path):
@@ -133,5 +133,5 @@ def test_captions_that_are_incomplete_are_refused(captions, tmp_path):
     with pytest.raises(InputError, match=r"captions\.parquet: .* no column name"):
         trained(captions, tmp_path / "teacher.pt", 1)
     table.assign(image="gone.png").to_parquet(captions)
-    with pytest.raises(InputError, match=r"gone\.png: no such image"):
+    with pytest.raises(InputError, match=r"gone\.png: no such file"):
         trained(captions, tmp_path / "teacher.pt", 1)

@@ -1,0 +1,85 @@
+"""Vertices of binary PLY files, as ScanNet's meshes have them.
+
+A reader of its own, because a training process reads a mesh for every sample and wants none of its faces:
+plyfile is under the GPL and asks for numpy 2, meshio knows no ``ushort``, trimesh takes 25 times as long.
+"""
+
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from clip2scene.errors import InputError
+
+_TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "<i2", "int16": "<i2", "ushort": "<u2",
+    "uint16": "<u2", "int": "<i4", "int32": "<i4", "uint": "<u4", "uint32": "<u4", "float": "<f4",
+    "float32": "<f4", "double": "<f8", "float64": "<f8",
+}  # fmt: skip
+_NAMES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "f4": "float"}
+_HEADER = re.compile(
+    rb"ply\r?\nformat binary_little_endian 1\.0\r?\n(?:(?:comment|obj_info).*\n)*"
+    rb"element vertex (?P<count>\d+)\r?\n"
+    rb"(?P<properties>(?:(?:comment.*|property (?!list)\w+ \w+\r?)\n)+)"
+    rb"(?:(?:comment|element|property).*\n)*end_header\r?\n"
+)
+_LONGEST_HEADER = 1 << 14
+
+
+def read_vertices(path: Path, *properties: str) -> np.ndarray:
+    """Vertices of a little-endian binary PLY file whose first element they are.
+
+    Args:
+        path: The file.
+        properties: Scalar properties that the vertices must have.
+
+    Returns:
+        [N] structured array, a field a property of the file; N is at least 1.
+
+    Raises:
+        InputError: the file is missing, truncated, empty, of another format, or lacks a property.
+    """
+    try:
+        with path.open("rb") as file:
+            count, layout = _read_header(file, path)
+            vertices = np.fromfile(file, layout, count)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a PLY file") from None
+    if missing := [name for name in properties if name not in (layout.names or ())]:
+        raise InputError(f"{path}: its vertices have no property {missing[0]}; found {layout.names}")
+    if count == 0 or len(vertices) < count:
+        raise InputError(f"{path}: holds {len(vertices)} of {count} vertices; expected all, and at least one")
+    return vertices
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[int, np.dtype]:
+    """Number and layout of the vertices; the file then stands at the first of them."""
+    match = _HEADER.match(file.read(_LONGEST_HEADER))
+    if match is None:
+        raise InputError(
+            f"{path}: expected a binary little-endian PLY file that starts with its vertices, all of whose "
+            "properties are numbers"
+        )
+    file.seek(match.end())
+    properties = re.findall(r"^property (\w+) (\w+)", match["properties"].decode(), re.M)
+    if unknown := [kind for kind, _ in properties if kind not in _TYPES]:
+        raise InputError(
+            f"{path}: a property of its vertices is of type {unknown[0]}, which PLY does not know"
+        )
+    return int(match["count"]), np.dtype([(name, _TYPES[kind]) for kind, name in properties])
+
+
+def write_vertices(path: Path, vertices: np.ndarray) -> None:
+    """Write a structured array [N] as the vertices of a little-endian binary PLY file without faces."""
+    fields = [(_NAMES[kind.str[1:]], name) for name, (kind, _) in vertices.dtype.fields.items()]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(vertices)}",
+        *(f"property {kind} {name}" for kind, name in fields),
+        "element face 0",
+        "property list uchar int vertex_indices",
+        "end_header",
+    ]
+    path.write_bytes("\n".join(header).encode() + b"\n" + vertices.tobytes())

@@ -1,0 +1,260 @@
+"""ScanNet v2: rooms scanned by a posed RGB-D camera, 20 classes (Dai et al. 2017).
+
+A whole scan is a frame: the vertices of its mesh are the points, the recording's images its cameras. There
+are no sweeps; CLIP2Scene uses no temporal consistency here. Points keep the coordinates of the scan; the
+released code moves them by their mean before it cuts voxels, which shifts the grid and nothing else.
+"""
+
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from clip2scene.datasets.frame import Dataset
+from clip2scene.datasets.ply import read_vertices
+from clip2scene.datasets.sens import read_recording
+from clip2scene.errors import InputError
+from clip2scene.files import part
+
+NYU40_IDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
+"""NYU40 ids of classes 1..20."""
+
+NYU40_TO_CLASS = np.zeros(41, np.int64)
+"""[41] NYU40 id -> class, 0 = ignored."""
+NYU40_TO_CLASS[list(NYU40_IDS)] = np.arange(1, 21)
+
+SPLIT_MD5 = {
+    "train": "23fa39cce3ee69e8785d29a5bcceeadf",
+    "val": "e197a9c658334bd4fa5c440b4ea58fc1",
+    "test": "a81b438b7b31bd7bed0f63ca92aee972",
+}
+"""MD5 of the sorted scan ids, a line each (ScanNet/ScanNet @ 3830fce, Tasks/Benchmark/scannetv2_*.txt)."""
+
+FRAMES, RECORDINGS = "scannet_frames_25k", "scans"
+"""What `version` may be: the folder that the images come from."""
+STEP, AT_LEAST = 100, 8
+"""Of a recording, every 100th frame is taken, as ``scannet_frames_25k`` does, or more often to take 8."""
+
+
+class ScanNet(Dataset):
+    """ScanNet v2, and any data set in its format that brings its own ``scannetv2_train.txt`` and the like."""
+
+    name: ClassVar[str] = "scannet"
+    classes: ClassVar[tuple[str, ...]] = (
+        "wall",
+        "floor",
+        "cabinet",
+        "bed",
+        "chair",
+        "sofa",
+        "table",
+        "door",
+        "window",
+        "bookshelf",
+        "picture",
+        "counter",
+        "desk",
+        "curtain",
+        "refrigerator",
+        "shower curtain",
+        "toilet",
+        "sink",
+        "bathtub",
+        "other furniture",
+    )
+    prompts: ClassVar[tuple[str, ...]] = classes
+    feature_channels: ClassVar[int] = 3
+    # Those of ScanNet's BenchmarkScripts/util.py.
+    colours: ClassVar[np.ndarray] = np.array(
+        [
+            (174, 199, 232),
+            (152, 223, 138),
+            (31, 119, 180),
+            (255, 187, 120),
+            (188, 189, 34),
+            (140, 86, 75),
+            (255, 152, 150),
+            (214, 39, 40),
+            (197, 176, 213),
+            (148, 103, 189),
+            (196, 156, 148),
+            (23, 190, 207),
+            (247, 182, 210),
+            (219, 219, 141),
+            (255, 127, 14),
+            (158, 218, 229),
+            (44, 160, 44),
+            (112, 128, 144),
+            (227, 119, 194),
+            (82, 84, 163),
+        ],
+        np.uint8,
+    )
+
+    def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
+        """Rows follow the scans' ids: CLIP2Scene's fraction rule rests on that.
+
+        Args:
+            root: Folder with ``scans`` (and ``scans_test``), as ScanNet's download script makes it.
+            version: ``scannet_frames_25k``, for the images of that folder, or ``scans``, for those of the
+                ``.sens`` files; a scan that has none there is a frame without cameras.
+            sweeps: Not used.
+
+        Raises:
+            InputError: a scan of a split is missing, or its images are incomplete.
+        """
+        if version not in (FRAMES, RECORDINGS):
+            raise InputError(f"{root}: ScanNet version {version!r}; expected {FRAMES} or {RECORDINGS}")
+        if not (root / version).is_dir():
+            raise InputError(f"{root / version}: no such folder; expected ScanNet's images there")
+        cameras = _exported_cameras if version == FRAMES else _recorded_cameras
+        scans = {scan: split for split in SPLIT_MD5 for scan in _scans(root, split)}
+        return pd.DataFrame([_row(root, scan, scans[scan], cameras(root, scan)) for scan in sorted(scans)])
+
+    def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices [N, 3], metres, and their colours [N, 3], -1 to 1."""
+        vertices = read_vertices(path, "x", "y", "z", "red", "green", "blue")
+        points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32)
+        if not np.isfinite(points).all():
+            bad = int(np.flatnonzero(~np.isfinite(points).all(1))[0])
+            raise InputError(f"{path}: vertex {bad} is {points[bad].tolist()}; expected finite numbers")
+        colours = np.stack([vertices[channel] for channel in ("red", "green", "blue")], axis=1)
+        return points, colours.astype(np.float32) / 127.5 - 1
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Labels [N], 0..20; the file holds an NYU40 id for each vertex."""
+        ids = read_vertices(path, "label")["label"]
+        if ids.max() >= len(NYU40_TO_CLASS):
+            raise InputError(f"{path}: label id {ids.max()}; expected 0 to {len(NYU40_TO_CLASS) - 1} (NYU40)")
+        return NYU40_TO_CLASS[ids]
+
+
+def official_split(name: str) -> list[str]:
+    """Scan ids of an official split: train (1,201), val (312) or test (100)."""
+    return files("clip2scene.datasets").joinpath(f"splits/scannetv2_{name}.txt").read_text().split()
+
+
+def _scans(root: Path, split: str) -> list[str]:
+    """Scan ids of a split: those of a list in the data's root, or the official ones; test may be absent."""
+    path = root / f"scannetv2_{split}.txt"
+    scans = path.read_text().split() if path.exists() else official_split(split)
+    missing = [scan for scan in scans if not (_folder(root, scan) / f"{scan}_vh_clean_2.ply").is_file()]
+    if split == "test" and missing and not (root / "scans_test").is_dir():
+        return []
+    if missing:
+        raise InputError(
+            f"{_folder(root, missing[0])}/{missing[0]}_vh_clean_2.ply: no such file; split {split} lacks "
+            f"{len(missing)} of {len(scans)} scans (a list of your own, {path}, takes fewer)"
+        )
+    return scans
+
+
+def _folder(root: Path, scan: str) -> Path:
+    """Folder of a scan: those of the test split have one of their own."""
+    return next(
+        (root / name / scan for name in ("scans", "scans_test") if (root / name / scan).is_dir()), root
+    )
+
+
+def _row(root: Path, scan: str, split: str, cameras: dict[str, Any]) -> dict[str, Any]:
+    """One row of the index."""
+    mesh = _folder(root, scan) / f"{scan}_vh_clean_2.ply"
+    labels = mesh.with_suffix(".labels.ply")
+    return {
+        "id": scan,
+        "scene": scan.partition("_")[0],  # a room may have been scanned several times
+        "splits": [split],
+        "timestamp": 0,
+        "points": str(mesh.relative_to(root)),
+        "labels": str(labels.relative_to(root)) if labels.is_file() else None,
+        "sweep_points": [],
+        "sweep_poses": [],
+        "sweep_lags": [],
+        **cameras,
+    }
+
+
+def _exported_cameras(root: Path, scan: str) -> dict[str, Any]:
+    """A scan's images in ``scannet_frames_25k``: color, depth and pose, a file a frame."""
+    folder = root / FRAMES / scan
+    poses = {path.stem: _matrix(path) for path in sorted(folder.glob("pose/*.txt"))}
+    names = [name for name, pose in poses.items() if np.isfinite(pose).all()]
+    images = [folder / "color" / f"{name}.jpg" for name in names]
+    depths = [folder / "depth" / f"{name}.png" for name in names]
+    if missing := [path for path in (*images, *depths) if not path.is_file()]:
+        raise InputError(f"{missing[0]}: no such file; {folder / 'pose'} has a pose for it")
+    sizes = [_image_size(paths[0]) if paths else (0, 0) for paths in (images, depths)]
+    intrinsics = [
+        _matrix(folder / f"intrinsics_{kind}.txt")[:3, :3] if names else np.empty((3, 3))
+        for kind in ("color", "depth")
+    ]
+    relative = ([str(path.relative_to(root)) for path in paths] for paths in (images, depths))
+    return _cameras(names, *relative, *sizes, *intrinsics, [poses[name] for name in names])
+
+
+def _recorded_cameras(root: Path, scan: str) -> dict[str, Any]:
+    """A scan's images in its ``.sens`` file."""
+    path = _folder(root, scan) / f"{scan}.sens"
+    if not path.is_file():
+        return _cameras([], [], [], (0, 0), (0, 0), np.empty((3, 3)), np.empty((3, 3)), [])
+    recording = read_recording(path)
+    tracked = np.flatnonzero(np.isfinite(recording.poses).all(axis=(1, 2)))
+    chosen = tracked[:: max(1, min(STEP, len(tracked) // AT_LEAST))].tolist()
+    name = str(path.relative_to(root))
+    return _cameras(
+        [f"{number:06d}" for number in chosen],
+        [part(name, *recording.colour[number].tolist()) for number in chosen],
+        [part(name, *recording.depth[number].tolist()) for number in chosen],
+        recording.colour_size,
+        recording.depth_size,
+        recording.colour_intrinsics,
+        recording.depth_intrinsics,
+        [recording.poses[number] for number in chosen],
+    )
+
+
+def _cameras(
+    names: list[str],
+    images: Iterable[str],
+    depths: Iterable[str],
+    size: tuple[int, int],
+    depth_size: tuple[int, int],
+    intrinsics: np.ndarray,
+    depth_intrinsics: np.ndarray,
+    poses: list[np.ndarray],
+) -> dict[str, Any]:
+    """The columns on cameras of a scan, all of whose images one took; poses [4, 4] are camera to world."""
+    count = len(names)
+    return {
+        "camera_names": names,
+        "camera_images": list(images),
+        "camera_sizes": np.tile(size, count),
+        "camera_intrinsics": np.tile(intrinsics.ravel(), count),
+        "camera_poses": np.array([np.linalg.inv(pose) for pose in poses]).ravel(),
+        "depth_images": list(depths),
+        "depth_sizes": np.tile(depth_size, count),
+        "depth_intrinsics": np.tile(depth_intrinsics.ravel(), count),
+    }
+
+
+def _matrix(path: Path) -> np.ndarray:
+    """A matrix [4, 4] from a text file."""
+    try:
+        return np.loadtxt(path).reshape(4, 4)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a matrix of 4 x 4 numbers") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not a matrix of 4 x 4 numbers ({error})") from None
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image, pixels; no more than its header is read."""
+    try:
+        with Image.open(path) as image:
+            return image.size[::-1]
+    except OSError as error:
+        raise InputError(f"{path}: not an image ({error})") from None

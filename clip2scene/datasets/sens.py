@@ -1,0 +1,128 @@
+"""ScanNet's ``.sens`` files: every RGB-D frame of a recording, with its pose, in one file.
+
+The official readers are a C++ toolkit and a Python 2 script. The layout is that of version 4
+(ScanNet/ScanNet @ 3830fce, SensReader), little-endian throughout. Frames are found by their headers alone and
+stay where they are: an image is named by its part of the file (`clip2scene.files.part`).
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from clip2scene.errors import InputError
+
+VERSION = 4
+_JPEG, _ZLIB_USHORT, _UNIT = 2, 1, 1000.0
+_SIZES = struct.Struct("<iiIIIIfQ")  # codecs of colour and depth, their widths and heights, unit, frames
+_FRAME = np.dtype([("pose", "<f4", (4, 4)), ("timestamps", "<u8", 2), ("sizes", "<u8", 2)])
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the headers of a ``.sens`` file say about its F frames.
+
+    Attributes:
+        colour_size, depth_size: Height and width of the images, pixels.
+        colour_intrinsics, depth_intrinsics: [3, 3] float64, pixels. Depth is registered to colour, so that
+            one pose serves both: the file's extrinsics are not to be applied (ScanNet/ScanNet issue 92).
+        poses: [F, 4, 4] float64, camera to world, metres; not finite where tracking failed.
+        colour, depth: [F, 2] int64: start and length of each frame's JPEG and zlib stream in the file, bytes.
+    """
+
+    colour_size: tuple[int, int]
+    depth_size: tuple[int, int]
+    colour_intrinsics: np.ndarray
+    depth_intrinsics: np.ndarray
+    poses: np.ndarray
+    colour: np.ndarray
+    depth: np.ndarray
+
+
+def read_recording(path: Path) -> Recording:
+    """Read the headers of a ``.sens`` file.
+
+    Raises:
+        InputError: the file is missing, truncated, of another version, or its images are neither JPEG nor
+            zlib-compressed 16-bit depth in millimetres.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read(file, path, path.stat().st_size)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a .sens file") from None
+    except (struct.error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: truncated; expected a whole .sens file") from None
+
+
+def _read(file: BinaryIO, path: Path, length: int) -> Recording:
+    version, name = struct.unpack("<IQ", file.read(12))
+    if version != VERSION:
+        raise InputError(f"{path}: a .sens file of version {version}; expected {VERSION}")
+    file.seek(name, 1)
+    matrices = np.frombuffer(file.read(4 * 16 * 4), "<f4").reshape(4, 4, 4).astype(np.float64)
+    codec, depth_codec, width, height, depth_width, depth_height, unit, count = _SIZES.unpack(
+        file.read(_SIZES.size)
+    )
+    if (codec, depth_codec, unit) != (_JPEG, _ZLIB_USHORT, _UNIT):
+        found = f"codecs {codec} and {depth_codec}, {unit:g} depth units a metre"
+        raise InputError(f"{path}: {found}; expected JPEG ({_JPEG}), zlib ({_ZLIB_USHORT}) and {_UNIT:g}")
+    poses, parts = [], []
+    for _ in range(count):
+        header = np.frombuffer(file.read(_FRAME.itemsize), _FRAME, 1)[0]
+        start, (colour, depth) = file.tell(), header["sizes"].tolist()
+        if start + colour + depth > length:
+            raise InputError(f"{path}: truncated in frame {len(poses)} of {count}")
+        poses.append(header["pose"].astype(np.float64))
+        parts.append(((start, colour), (start + colour, depth)))
+        file.seek(colour + depth, 1)
+    colour, depth = np.array(parts, np.int64).reshape(-1, 2, 2).swapaxes(0, 1)
+    return Recording(
+        (height, width),
+        (depth_height, depth_width),
+        matrices[0, :3, :3],
+        matrices[2, :3, :3],
+        np.array(poses).reshape(-1, 4, 4),
+        colour,
+        depth,
+    )
+
+
+def write_recording(
+    path: Path,
+    images: Sequence[bytes],
+    depths: Sequence[np.ndarray],
+    poses: Sequence[np.ndarray],
+    size: tuple[int, int],
+    intrinsics: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Write a ``.sens`` file.
+
+    Args:
+        path: The file.
+        images: JPEG streams of F colour images.
+        depths: F depth images [H, W] uint16, millimetres.
+        poses: F matrices [4, 4], camera to world, metres.
+        size: Height and width of the colour images, pixels.
+        intrinsics: [3, 3] of colour and of depth.
+    """
+    colour, depth = (np.eye(4, dtype="<f4") for _ in range(2))
+    colour[:3, :3], depth[:3, :3] = intrinsics
+    identity = np.eye(4, dtype="<f4")
+    name = b"StructureSensor"
+    height, width = depths[0].shape
+    with path.open("wb") as file:
+        file.write(struct.pack("<IQ", VERSION, len(name)) + name)
+        file.write(b"".join(matrix.tobytes() for matrix in (colour, identity, depth, identity)))
+        file.write(_SIZES.pack(_JPEG, _ZLIB_USHORT, size[1], size[0], width, height, _UNIT, len(images)))
+        for number, (image, values, pose) in enumerate(zip(images, depths, poses, strict=True)):
+            packed = zlib.compress(values.astype("<u2").tobytes())
+            header = np.array((pose, (number, number), (len(image), len(packed))), _FRAME)
+            file.write(header.tobytes() + image + packed)
+        file.write(struct.pack("<Q", 0))  # no inertial measurements
