@@ -96,7 +96,7 @@ class DatasetConfig(Section):
     synthetic: Synthetic | Rooms | None = Field(default=None, discriminator="format")
     """Make the data set with these parameters; leave out for data that were downloaded."""
     pretrain: dict[str, Any] = {}
-    """Keys of the section `pretrain` that this data set has otherwise, e.g. ``{epochs: 30}``."""
+    """Keys of the section `pretrain` that this data set has otherwise, whatever the method."""
     finetune: dict[str, Any] = {}
     """Keys of the section `finetune` that this data set has otherwise."""
 
@@ -307,7 +307,11 @@ class Config(Section):
     def on(self, dataset: str) -> "Config":
         """The configuration as a run on `dataset` sees it, with its own `pretrain` and `finetune`."""
         own = self.datasets[dataset]
-        pretrain = Pretraining(**{**self.pretrain.model_dump(), **own.pretrain})
+        by_method = {
+            method: {key: value for key, value in keys.items() if key not in own.pretrain}
+            for method, keys in self.pretrain.by_method.items()
+        }
+        pretrain = Pretraining(**{**self.pretrain.model_dump(), "by_method": by_method, **own.pretrain})
         finetune = Finetuning(**{**self.finetune.model_dump(), **own.finetune})
         return self.model_copy(update={"pretrain": pretrain, "finetune": finetune})
 

@@ -59,6 +59,17 @@ class Writer(ABC):
         """Write what concerns the whole data set, from what `make` returned for each scene."""
 
 
+def writer_module(format: str) -> str:
+    """The module that writes synthetic data in a format; it is not imported.
+
+    Raises:
+        InputError: no synthetic data are written in this format.
+    """
+    if format not in WRITERS:
+        raise unknown("synthetic data of format", format, WRITERS)
+    return WRITERS[format]
+
+
 def generate(data: DatasetConfig, seed: int, processes: int) -> None:
     """Write a data set with a `synthetic` section. Its bytes depend on that section and the seed alone.
 
@@ -70,13 +81,10 @@ def generate(data: DatasetConfig, seed: int, processes: int) -> None:
     Raises:
         InputError: no synthetic data are written in this format, or the parameters ask for what cannot be.
     """
-    if data.format not in WRITERS:
-        raise unknown("synthetic data of format", data.format, WRITERS)
+    module = import_module(writer_module(data.format))
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries run threads can hang
     with atomic_directory(data.root) as folder, ProcessPoolExecutor(processes, mp_context=context) as pool:
-        writer: Writer = import_module(WRITERS[data.format]).writer(
-            folder, data.version, data.synthetic, seed
-        )
+        writer: Writer = module.writer(folder, data.version, data.synthetic, seed)
         names = writer.scenes()
         writer.finish(list(tqdm(pool.map(writer.make, names), total=len(names), desc="scenes", unit="scene")))
         made_from = {"format": data.format, "version": data.version, "seed": seed}
