@@ -91,6 +91,26 @@ def synthesize(path: str, dataset: str, processes: int) -> None:
     generate(section, config.seed, processes)
 
 
+@main.command("check-data")
+@click.argument("datasets", nargs=-1)
+@click.option("--thorough", is_flag=True, help="Read every file, rather than see that it is there.")
+@processes_option
+@click.pass_context
+def check_data(context: click.Context, datasets: tuple[str, ...], thorough: bool, processes: int) -> None:
+    """Count what of DATASETS (all of them) is there, name what is missing, and say what can run.
+
+    The exit code is 1 where something is missing or unreadable.
+    """
+    from clip2scene.check import check_data
+
+    config = load_config(context.obj)
+    for name in datasets:
+        _config(context.obj, name)
+    report, complete = check_data(config, datasets or tuple(config.datasets), thorough, processes)
+    click.echo("\n".join(report))
+    context.exit(0 if complete else 1)
+
+
 @main.command()
 @dataset_argument
 @click.pass_obj
