@@ -1,12 +1,7 @@
 """Every registered data set and method, a third party's too: builds, steps, checkpoints, reloads, evaluates.
 
-<<<<<<< ours
 Through the whole chain of stages as the workflow calls them: on a tiny synthetic data set of each format, and
 on the real nuScenes keyframe, whose points have the labels of the boxes they lie in.
-=======
-Through the whole chain of stages as the workflow calls them: on a tiny synthetic data set a format, and on
-the real nuScenes keyframe, whose points have the labels of the boxes they lie in.
->>>>>>> theirs
 """
 
 import json

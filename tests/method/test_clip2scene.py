@@ -11,6 +11,9 @@ from clip2scene.errors import InputError
 from clip2scene.method import clip2scene
 from clip2scene.method.base import Progress, Resources
 from clip2scene.method.clip2scene import Clip2Scene
+from clip2scene.method.recipe import RECIPES
+from clip2scene.method.semantic import semantic_loss
+from clip2scene.method.spatial_temporal import spatial_temporal_loss
 from clip2scene.models.frozen import Frozen
 
 CONFIG = parse_config({"datasets": {"any": {"root": "data"}}}, "test")
@@ -82,6 +85,36 @@ def test_the_network_learns_what_the_teacher_sees(build, make_batch, recipe):
     voxels = method.classify(method.backbone(batch.coordinates, batch.features), method.text)
     predicted = voxels[batch.inverse[batch.pair_point]].argmax(dim=1)
     assert (predicted == seen).float().mean() > 0.75  # four classes, and voxels whose pixels disagree
+
+
+@pytest.mark.parametrize("recipe", ["paper", "released", "fixed"])
+def test_losses_are_those_of_the_pairs_one_by_one(build, make_batch, recipe):
+    """What reaches the losses: each pair's own voxel and pixel, both normalised but for the released code."""
+    method, batch = build(recipe), make_batch()
+
+    def unit(x):
+        return x if recipe == "released" else x / x.norm()
+
+    voxels = method.backbone(batch.coordinates, batch.features)
+    maps = nn.functional.interpolate(Teacher()(batch.images), batch.images.shape[-2:], mode="bilinear")
+    scores, labels, points, pixels = [], [], [], []
+    for point, image, row, column in zip(
+        batch.pair_point, batch.pair_image, batch.pair_row, batch.pair_column, strict=True
+    ):
+        voxel = voxels[batch.inverse[point]]
+        pixels.append(unit(maps[image, :, row, column]))
+        labels.append((method.text @ pixels[-1]).argmax())
+        scores.append(method.text @ unit(method.semantic.weight @ voxel + method.semantic.bias))
+        linear = method.spatial_temporal
+        points.append(unit(linear.weight @ voxel + linear.bias))
+    scores, labels, points, pixels = (torch.stack(rows) for rows in (scores, labels, points, pixels))
+
+    losses = method.training_step(batch, START)
+    expected = semantic_loss(scores, labels, RECIPES[recipe])
+    torch.testing.assert_close(losses["semantic"], expected, atol=1e-5, rtol=1e-5)
+    of_pairs = batch.cell[batch.pair_point]
+    expected = spatial_temporal_loss(points, pixels, labels, method.text, of_pairs, RECIPES[recipe])
+    torch.testing.assert_close(losses["spatial_temporal"], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_weights(build, make_batch):
