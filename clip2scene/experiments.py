@@ -145,10 +145,6 @@ def load_experiments(config: Config, table: Table | None = None) -> list[Experim
             )
     if not experiments:
         raise InputError(f"{path}: holds no experiment")
-    if config.teacher.pretrained == "train":
-        captioned = [name for name, section in config.datasets.items() if section.synthetic]
-        for name in config.teacher.datasets:
-            _known(name, captioned, "teacher.datasets: synthetic data set")
     return [experiment for experiment in experiments if table is None or table in experiment.tables]
 
 
@@ -174,9 +170,16 @@ def _known(value: str, valid: Iterable[str], where: str) -> None:
 
 
 def teacher_run(config: Config) -> Run:
-    """The run that trains (or fetches) the CLIP teacher."""
-    source = " ".join(config.teacher.datasets) if config.teacher.pretrained == "train" else ""
-    return _keyed(Run("teacher", pretrain=source, seed=config.seed), config)
+    """The run that trains (or fetches) the CLIP teacher.
+
+    Raises:
+        InputError: it is to be trained on a data set that has no captions.
+    """
+    sources = config.teacher.datasets if config.teacher.pretrained == "train" else ()
+    captioned = [name for name, section in config.datasets.items() if section.synthetic]
+    for name in sources:
+        _known(name, captioned, "teacher.datasets: synthetic data set")
+    return _keyed(Run("teacher", pretrain=" ".join(sources), seed=config.seed), config)
 
 
 def encoder_run(config: Config, dataset: str) -> Run:

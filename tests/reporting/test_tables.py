@@ -30,7 +30,10 @@ def finished(tmp_path):
     def make(synthetic: bool) -> Config:
         data = {"root": "data", "synthetic": {} if synthetic else None}
         config = Config(
-            experiments=tmp_path / "experiments.tsv", results=tmp_path, datasets={"nuscenes": data}
+            experiments=tmp_path / "experiments.tsv",
+            results=tmp_path,
+            datasets={"nuscenes": data},
+            teacher={"pretrained": "train" if synthetic else "openai"},
         )
         classes = get_dataset("nuscenes").classes
         for run in [run for e in load_experiments(config) for run in runs_of(config, e)]:
