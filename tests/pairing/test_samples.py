@@ -1,6 +1,7 @@
 from dataclasses import fields, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -132,15 +133,18 @@ def test_a_camera_without_pairs_is_legal_and_none_with_pairs_is_refused(index):
 
 def test_a_missing_or_broken_image_is_named(index, tmp_path):
     frames = index.frames.iloc[:1].copy()
-    frames["camera_images"] = [["broken.jpg", *frames["camera_images"].iloc[0][1:]]]
-    broken = replace(index, frames=frames)
+    kind = frames["camera_images"].dtype
+
+    def with_first(path):
+        images = [path, *frames["camera_images"].iloc[0][1:]]
+        return replace(index, frames=frames.assign(camera_images=pd.Series([images], frames.index, kind)))
+
     with pytest.raises(InputError, match=r"broken\.jpg: no such file"):
-        samples(broken)[0]
+        samples(with_first("broken.jpg"))[0]
     whole = (index.root / index.frames.iloc[0].camera_images[0]).read_bytes()
     (tmp_path / "broken.jpg").write_bytes(whole[: len(whole) // 2])
-    frames["camera_images"] = [[str(tmp_path / "broken.jpg"), *frames["camera_images"].iloc[0][1:]]]
     with pytest.raises(InputError, match=r"broken\.jpg: not a whole image"):
-        samples(broken)[0]
+        samples(with_first(str(tmp_path / "broken.jpg")))[0]
 
 
 def test_labelled_samples_move_only_where_augmented(index):
