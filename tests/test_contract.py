@@ -1,6 +1,6 @@
 """Every registered data set and method, a third party's too: builds, steps, checkpoints, reloads, evaluates.
 
-Through the whole chain of stages as the workflow calls them: on a tiny synthetic data set, and on the real
+Through the whole chain of stages as the workflow calls them: on tiny synthetic data sets, and on the real
 nuScenes keyframe, whose points have the labels of the boxes they lie in.
 """
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clip2scene import layout
-from clip2scene.config import Config
+from clip2scene.config import Config, DatasetConfig
 from clip2scene.datasets import fractions
 from clip2scene.datasets.index import build, load_frame, read_index
 from clip2scene.datasets.registry import dataset_names, get_dataset
@@ -31,8 +31,12 @@ METHODS = [name for name in method_names() if method_spec(name).implementation]
 WITH_TEXT = [name for name in METHODS if "text" in method_spec(name).needs]
 
 
+BACKBONE = {"scannet": "minkunet14a"}
+"""The paper's network for a data set, where it is not SPVCNN."""
+
+
 def experiment(**fields: str) -> str:
-    row = {"backbone": "spvcnn", **fields}
+    row = {"backbone": BACKBONE.get(fields["target"], "spvcnn"), **fields}
     return "\t".join(row.get(name, "") for name in Experiment.model_fields)
 
 
@@ -54,19 +58,20 @@ def experiments_on(dataset: str) -> list[str]:
     return [experiment(**row) for row in rows]
 
 
-def workflow(folder: Path, tiny_root: Path, **datasets: Path) -> Workflow:
-    """Settings under which every stage takes seconds; the teacher learns from the tiny captions."""
-    table = [row for name in datasets for row in experiments_on(name)]
+def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> Workflow:
+    """Settings under which every stage takes seconds; the teacher learns from all the tiny captions."""
+    table = experiments_on(name)
     (folder / "experiments.tsv").write_text("\n".join(["\t".join(Experiment.model_fields), *table]) + "\n")
-    synthetic = {"root": tiny_root, "version": "v1.0-tiny", "synthetic": {}}
-    sections = {name: {"root": root, "version": f"v1.0-{name}"} for name, root in datasets.items()}
+    datasets = {"captions": DatasetConfig(root=tiny_root, version="v1.0-tiny", synthetic={}), name: data}
+    captioned = [name for name, section in datasets.items() if section.synthetic]
     return Workflow(
         Config(
             experiments=folder / "experiments.tsv",
             results=folder / "results",
             device="cpu",
-            datasets={"captions": synthetic, **sections},
-            teacher={"datasets": ["captions"], "training": {"steps": 3, "batch_size": 16}},
+            datasets=datasets,
+            backbones={"spvcnn": {}, "minkunet14a": {}},
+            teacher={"datasets": captioned, "training": {"steps": 3, "batch_size": 16}},
             image_encoder={"training": {"steps": 2, "batch_size": 4}},
             pretrain={"epochs": 1, "sweeps": 2, "crop": {"size": (32, 56)}},
             finetune={"epochs": 1, "minimum_steps": 2},
@@ -89,17 +94,18 @@ def make(experiment: Workflow, dataset: str) -> None:
             write_text_embeddings(layout.teacher(config), prompts, layout.text(config, dataset))
 
 
-@pytest.fixture(scope="module", params=["tiny", "keyframe"])
-def made(request, tiny_root, tmp_path_factory):
-    """Every method's runs, finished: on the tiny synthetic data set, and on the real keyframe."""
-    folder, root = tmp_path_factory.mktemp(request.param), tiny_root
+@pytest.fixture(scope="module", params=["tiny", "scannet", "keyframe"])
+def made(request, tiny_root, tiny_rooms, tmp_path_factory):
+    """Every method's runs, finished: on each tiny synthetic data set, and on the real keyframe."""
+    folder = tmp_path_factory.mktemp(request.param)
+    data = {"tiny": DatasetConfig(root=tiny_root, version="v1.0-tiny"), "scannet": tiny_rooms}
     if request.param == "keyframe":
         from clip2scene.synthetic.real_keyframe import write_keyframe
 
         shared = request.getfixturevalue("shared_data")
-        root = folder / "data"
-        write_keyframe(shared / "nuscenes_scene-0061", root, "v1.0-keyframe")
-    experiment = workflow(folder, tiny_root, **{request.param: root})
+        data["keyframe"] = DatasetConfig(root=folder / "data", version="v1.0-keyframe")
+        write_keyframe(shared / "nuscenes_scene-0061", folder / "data", "v1.0-keyframe")
+    experiment = workflow(folder, tiny_root, request.param, data[request.param])
     make(experiment, request.param)
     return experiment, request.param
 
@@ -111,11 +117,12 @@ def metrics(experiment: Workflow, kind: str, method: str) -> dict:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_method_steps_and_its_checkpoint_reloads(made, method):
-    experiment, _ = made
+    experiment, dataset = made
     losses = metrics(experiment, "pretrain", method)["losses"]
     assert all(math.isfinite(value) for value in losses.values())
     (run,) = [run for run in experiment.runs.values() if (run.kind, run.method) == ("pretrain", method)]
-    backbone = build_backbone("spvcnn", 1, experiment.config.backbones["spvcnn"].width)
+    channels = get_dataset(experiment.config.datasets[dataset].format).feature_channels
+    backbone = build_backbone(run.backbone, channels, experiment.config.backbones[run.backbone].width)
     path = layout.checkpoint(experiment.config, run)
     assert load_backbone(path, backbone)["method"] == method
     saved = read_checkpoint(path)["backbone"]
