@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from clip2scene.config import Config, Section
 from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_spec
+from clip2scene.synthetic.generate import CAPTIONED
 
 Kind = Literal["teacher", "encoder", "pretrain", "annotation_free", "projection", "finetune", "linear_probe"]
 Table = Literal["main", "cross_domain"]
@@ -176,7 +177,7 @@ def teacher_run(config: Config) -> Run:
         InputError: it is to be trained on a data set that has no captions.
     """
     sources = config.teacher.datasets if config.teacher.pretrained == "train" else ()
-    captioned = [name for name, section in config.datasets.items() if section.synthetic]
+    captioned = [n for n, data in config.datasets.items() if data.synthetic and data.format in CAPTIONED]
     for name in sources:
         _known(name, captioned, "teacher.datasets: synthetic data set")
     return _keyed(Run("teacher", pretrain=" ".join(sources), seed=config.seed), config)

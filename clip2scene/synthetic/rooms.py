@@ -151,7 +151,8 @@ def _units(kind: str, rng: Rng) -> list[Unit]:
             return [run, cold, door, window, _unit("picture", furniture.picture(rng)), *alone]
     tub = _unit("bathtub", furniture.bathtub(rng), ("shower curtain", furniture.shower_curtain(rng)))
     basin = _unit("cabinet", furniture.base(rng, 0.8), ("sink", furniture.sink(rng)))
-    return [tub, _unit("toilet", furniture.toilet(rng)), basin, door, window, *alone]
+    pane = _unit("window", furniture.window(rng))
+    return [tub, _unit("toilet", furniture.toilet(rng)), basin, door, pane, *alone]
 
 
 def _unit(name: str, shape: Shape, *more: tuple[str, Shape]) -> Unit:

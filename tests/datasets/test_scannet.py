@@ -13,7 +13,7 @@ from PIL import Image
 from clip2scene.config import DatasetConfig
 from clip2scene.datasets.index import build, load_frame, read_index
 from clip2scene.datasets.scannet import NYU40_TO_CLASS, SPLIT_MD5, ScanNet, official_split
-from clip2scene.datasets.sens import read_recording
+from clip2scene.datasets.sens import read_recording, write_recording
 from clip2scene.errors import InputError
 from clip2scene.pairing.images import read_depth, read_image
 from clip2scene.pairing.projection import pair
@@ -56,18 +56,18 @@ def jpeg(value):
     return stream.getvalue()
 
 
-def recording(path, images, depths, poses, version=4, codecs=(2, 1), shift=1000.0):
+def recording(path, images, depths, poses, version=4, codecs=(2, 1), shift=1000.0, sensor=b"test"):
     """A .sens file, field by field as SensReader/python/SensorData.py reads it."""
-    data = struct.pack("I", version) + struct.pack("Q", 4) + b"test"
+    data = struct.pack("I", version) + struct.pack("Q", len(sensor)) + sensor
     for intrinsics in (INTRINSICS, np.eye(3), DEPTH_INTRINSICS, np.eye(3)):
         matrix = np.eye(4, dtype=np.float32)
         matrix[:3, :3] = intrinsics
         data += matrix.tobytes()
     data += struct.pack("ii", *codecs) + struct.pack("IIII", *COLOUR[::-1], *DEPTH[::-1])
     data += struct.pack("f", shift) + struct.pack("Q", len(images))
-    for image, depth, pose in zip(images, depths, poses, strict=True):
+    for stamp, (image, depth, pose) in enumerate(zip(images, depths, poses, strict=True)):
         packed = zlib.compress(depth.astype(np.uint16).tobytes())
-        data += pose.astype(np.float32).tobytes() + struct.pack("QQQQ", 7, 8, len(image), len(packed))
+        data += pose.astype(np.float32).tobytes() + struct.pack("QQQQ", stamp, stamp, len(image), len(packed))
         data += image + packed
     path.write_bytes(data + struct.pack("Q", 0))
 
@@ -267,6 +267,13 @@ def test_damaged_recordings_are_named(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match=r"a\.sens: no such file"):
         read_recording(path)
+
+
+def test_recordings_are_written_as_the_official_reader_reads_them(tmp_path):
+    frames = [jpeg(0), jpeg(90)], [np.full(DEPTH, 1), np.full(DEPTH, 65535)], [POSE, LOST]
+    recording(tmp_path / "theirs.sens", *frames, sensor=b"StructureSensor")
+    write_recording(tmp_path / "ours.sens", *frames, COLOUR, (INTRINSICS, DEPTH_INTRINSICS))
+    assert (tmp_path / "ours.sens").read_bytes() == (tmp_path / "theirs.sens").read_bytes()
 
 
 def test_damaged_depth_is_named(index):
