@@ -212,10 +212,10 @@ def _chain(config: Config, e: Experiment) -> list[Run]:
         run = Run("projection", method=e.method, target=e.target, parent=teacher.key)
         return [teacher, _keyed(run, config)]
     chain = [run for seed in e.pretrain_seeds for run in _pretraining(config, e, seed)]
-    parents = [run for run in chain if run.kind == "pretrain"] or [
-        Run("pretrain")
-    ]  # no key: nothing inherited
-    for parent in parents:
+    if e.protocol == "annotation_free" and e.recipe in config.checkpoints:
+        chain = [teacher_run(config)]  # by whose text embeddings it is judged
+    nothing = Run("pretrain")  # has no key
+    for parent in [run for run in chain if run.kind == "pretrain"] or [*chain] or [nothing]:
         run = Run(
             e.protocol, method=e.method, recipe=e.recipe, backbone=e.backbone, pretrain=e.pretrain,
             target=e.target, percent=e.percent, rule=e.rule, seed=parent.seed, parent=parent.key,

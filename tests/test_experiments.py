@@ -113,6 +113,25 @@ def test_settings_of_one_method_leave_the_others(tmp_path):
     assert not before["finetune"] & after["finetune"]
 
 
+def test_a_row_that_starts_from_a_checkpoint_pre_trains_nothing(tmp_path):
+    rows = [row | {"recipe": "theirs", "pretrain_seeds": ""} for row in (FREE, TUNED)]
+    configuration = config(tmp_path, *rows, checkpoints={"theirs": "a.pt"})
+    runs = all_runs(configuration).values()
+    # the teacher is asked for, as the text embeddings are its own
+    assert [run.kind for run in runs] == ["teacher", "annotation_free", *["finetune"] * 3]
+    files = {layout.pretrained(configuration, run) for run in runs if run.kind != "teacher"}
+    assert files == {Path("a.pt")}
+    other = config(tmp_path, *rows, checkpoints={"theirs": "b.pt"})
+    assert keys(other)["teacher"] == keys(configuration)["teacher"]
+    for kind in ("annotation_free", "finetune"):
+        assert not keys(other)[kind] & keys(configuration)[kind]
+
+
+def test_a_checkpoint_does_not_take_a_recipe_s_name(tmp_path):
+    with pytest.raises(InputError, match="checkpoints: fixed: a recipe of clip2scene has this name"):
+        load_experiments(config(tmp_path, FREE, checkpoints={"fixed": "a.pt"}))
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -123,12 +142,19 @@ def test_settings_of_one_method_leave_the_others(tmp_path):
         (FREE | {"percent": "1"}, "percent and seeds are for fine-tuning"),
         (TUNED | {"rule": ""}, "a rule is needed"),
         (TUNED | {"method": "random"}, "pretrain names a data set where the method pre-trains"),
+        (TUNED | {"pretrain_seeds": ""}, "row 1: pretrain_seeds are given where a network is pre-trained"),
+        (TUNED | {"recipe": "theirs"}, "row 1: pretrain_seeds are given where a network is pre-trained"),
+        (TUNED | {"recipe": "their"}, "row 1: recipe: 'their' is not known, did you mean 'theirs'?"),
+        (
+            TUNED | {"method": "random", "recipe": "theirs", "pretrain": "", "pretrain_seeds": ""},
+            "row 1: recipe: 'theirs' is not known, expected one of ''",
+        ),
         (TUNED | {"percent": "101"}, "row 1: percent: Input should be less than or equal to 100"),
     ],
 )
 def test_wrong_row_is_named(tmp_path, row, message):
     with pytest.raises(InputError) as error:
-        load_experiments(config(tmp_path, row))
+        load_experiments(config(tmp_path, row, checkpoints={"theirs": "a.pt"}))
     assert message in str(error.value)
 
 

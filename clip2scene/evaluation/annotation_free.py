@@ -94,12 +94,12 @@ def load_method(config: Config, checkpoint: Path, text: Path, channels: int) -> 
     content = read_pretrained(checkpoint)
     meta = content["meta"]
     backbone = build_backbone(meta["backbone"], channels, meta["width"], config.backend)
-    missing = load_weights(backbone, content["backbone"], checkpoint)
     method = get_method(meta["method"])(config, meta["recipe"], backbone, Resources(text=text))
-    unloaded = method.load_state_dict(content["method"], strict=False).missing_keys
-    missing += [name for name in unloaded if not name.startswith("backbone.")]
-    if missing:
-        raise InputError(f"{checkpoint}: lacks {', '.join(missing)} of method {meta['method']}")
+    weights = {f"backbone.{name}": value for name, value in content["backbone"].items()} | content["method"]
+    if missing := load_weights(method, weights, checkpoint):
+        raise InputError(
+            f"{checkpoint}: lacks {', '.join(missing)} in the shape that {meta['method']} has here"
+        )
     return method, meta
 
 
