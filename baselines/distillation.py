@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.method.base import Method, Progress, Resources
-from clip2scene.method.frozen import Frozen
 from clip2scene.models.image_encoder import PixelFeatures, load_image_encoder
 from clip2scene.pairing.batch import Batch
 
@@ -36,9 +35,7 @@ class ImageDistillation(Method):
         self.backbone = backbone
         self.linear = nn.Linear(backbone.out_channels, CHANNELS)
         if resources.encoder:
-            encoder = load_image_encoder(resources.encoder, self.stride)
-            self.pixels = PixelFeatures(encoder, CHANNELS)
-            self.pixels.encoder = Frozen(encoder)  # only the decoder is trained, and kept in checkpoints
+            self.pixels = PixelFeatures(load_image_encoder(resources.encoder, self.stride), CHANNELS)
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The contrast between the points and the pixels of the batch's pairs."""

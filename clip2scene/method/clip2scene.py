@@ -7,7 +7,6 @@ from torch.nn import functional as F
 from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.method.base import Method, Progress, Resources
-from clip2scene.method.frozen import Frozen
 from clip2scene.method.recipe import get_recipe
 from clip2scene.method.self_training import switch_labels
 from clip2scene.method.semantic import semantic_loss
@@ -41,7 +40,7 @@ class Clip2Scene(Method):
         self.spatial_temporal = nn.Linear(*sizes) if self.recipe.spatial_temporal_weight else None
         if resources.teacher:
             scale = config.teacher.image_scale
-            self.teacher = Frozen(load_maskclip(resources.teacher, self.recipe.normalise_images, scale))
+            self.teacher = load_maskclip(resources.teacher, self.recipe.normalise_images, scale)
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The semantic and the spatial-temporal loss over all point-pixel pairs of all sweeps."""

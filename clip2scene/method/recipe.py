@@ -12,8 +12,8 @@ class Recipe:
 
     Attributes:
         semantic: ``eq1``: equation 1 as printed, a contrast between the points of a class and all others,
-            summed over classes. ``eq1_bounded``: the same with the positives in the denominator too, mean
-            over classes. ``cross_entropy``: of each point over classes, mean over pairs.
+            summed over classes. ``cross_entropy``: of each point over classes, mean over pairs.
+            ``weighted_cross_entropy``: the same, rare classes weighted up.
         temperature: tau of the semantic loss.
         normalise: L2-normalise point and pixel features, so that their scalar products are cosines.
         normalise_images: Give the teacher images as it was trained on (mean, standard deviation), not in
@@ -34,7 +34,7 @@ class Recipe:
             itself.
     """
 
-    semantic: Literal["eq1", "eq1_bounded", "cross_entropy"]
+    semantic: Literal["eq1", "cross_entropy", "weighted_cross_entropy"]
     temperature: float
     normalise: bool
     normalise_images: bool
@@ -82,7 +82,7 @@ model/fusionNet.py) where it does not crash: self-training at ``epoch > 10`` of 
 self-training on points without a pixel is left out, as its result is overwritten there before it is used."""
 
 FIXED = Recipe(
-    semantic="eq1_bounded",
+    semantic="weighted_cross_entropy",
     temperature=0.07,
     normalise=True,
     normalise_images=True,
@@ -91,12 +91,14 @@ FIXED = Recipe(
     reduction="mean",
     self_training_start=10 / 20,
 )
-"""The paper's structure with well-posed reductions: equation 1 with the positives in the denominator (so that
-it is bounded below by 0, and a batch of one class is no special case) and a mean over classes (so that its
-scale does not depend on how many occur, and a rare class counts as much as a common one, which cross-entropy
-over points loses); equation 2 as a mean over pairs (so that its scale does not depend on how many share a
-cell). Cosines lie in -1..1, and at the paper's tau of 0.5 no two logits differ by more than 4, so tau is
-SLidR's 0.07."""
+"""The paper's structure with well-posed reductions. Equation 1 contrasts the points of a batch under one
+text and never the texts of one point, which is what evaluation compares; so the contrast is over classes,
+as in the released code, with rare classes weighted up, which the sum over classes of equation 1 does and
+the released mean over points does not. Equation 2 is a mean over pairs (so that its scale does not depend
+on how many share a cell). Cosines lie in -1..1, and at the paper's tau of 0.5 no two logits differ by
+more than 4, so tau is SLidR's 0.07. (Annotation-free mIoU on the embedded data after 320 steps, one seed:
+equation 1 with the positives in the denominator 16.5, the mean over points 19.8, over classes 25.0, the
+weights used here 27.2.)"""
 
 
 def _with_ablations(name: str, recipe: Recipe) -> dict[str, Recipe]:

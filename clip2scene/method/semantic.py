@@ -36,17 +36,22 @@ def equation_1(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         A scalar, which may be negative: the positives are not in the denominator.
     """
-    logits, positive = _of_present_classes(logits, labels)
+    present = torch.unique(labels)
+    logits, positive = logits.index_select(1, present), labels[:, None] == present  # [M, P]
     if positive.all():
         return 0.0 * logits.sum()
     negatives = logits.masked_fill(positive, -torch.inf).logsumexp(dim=0)  # [P]
     return (negatives - logits.masked_fill(~positive, -torch.inf).logsumexp(dim=0)).sum()
 
 
-def equation_1_bounded(logits: Tensor, labels: Tensor) -> Tensor:
-    """Equation 1 with all points in the denominator, and a mean over the P classes that occur.
+def weighted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each point over classes, a mean weighted by one over the root of its class's number.
 
-    L = - 1/P sum_c log( sum_{i: label c} exp(D(t_c, p_i) / tau) / sum_j exp(D(t_c, p_j) / tau) )
+    L = - sum_i w_i log( exp(D(t_c, p_i) / tau) / sum_k exp(D(t_k, p_i) / tau) ) / sum_i w_i,
+
+    where c is the label of i and w_i = M_c ** -1/2 with the M_c points of that label, the weights of
+    SalsaNext  (Cortinhal et al., 2020): between all points alike, which forgets rare classes, and all
+    classes alike,  which finds them everywhere.
 
     Args:
         logits: [M, C] D(t_c, p_i) / tau.
@@ -55,16 +60,13 @@ def equation_1_bounded(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         A scalar, 0 or more.
     """
-    logits, positive = _of_present_classes(logits, labels)
-    positives = logits.masked_fill(~positive, -torch.inf).logsumexp(dim=0)  # [P]
-    return (logits.logsumexp(dim=0) - positives).mean()
+    count = torch.bincount(labels, minlength=logits.shape[1])  # [C]
+    return F.cross_entropy(logits, labels, weight=count.clamp(min=1).to(logits.dtype).rsqrt())
 
 
-def _of_present_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [M, P] of the P classes among labels [M], and which pairs have which of them [M, P]."""
-    present = torch.unique(labels)
-    return logits.index_select(1, present), labels[:, None] == present
-
-
-LOSSES = {"eq1": equation_1, "eq1_bounded": equation_1_bounded, "cross_entropy": F.cross_entropy}
+LOSSES = {
+    "eq1": equation_1,
+    "cross_entropy": F.cross_entropy,
+    "weighted_cross_entropy": weighted_cross_entropy,
+}
 """By `Recipe.semantic`."""

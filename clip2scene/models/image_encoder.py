@@ -4,7 +4,6 @@ An encoder checkpoint is a dictionary of ``architecture`` and ``state_dict``, wh
 """
 
 from pathlib import Path
-from typing import Self
 
 import timm
 import torch
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from clip2scene.errors import InputError
 from clip2scene.models.clip import nearest
+from clip2scene.models.frozen import Frozen
 from clip2scene.models.weights import load_weights, read_checkpoint
 
 EMBEDDED = {"channels": (16, 32, 64, 128), "stem_width": 16}
@@ -75,18 +75,14 @@ class FrozenEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder = Frozen(encoder)
         self.out_channels: int = encoder.num_features
-        self.register_buffer("mean", torch.tensor(IMAGENET_DEFAULT_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_DEFAULT_STD).view(1, 3, 1, 1))
-        self.requires_grad_(False)
-        self.eval()
+        mean, std = (
+            torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        )
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
 
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode."""
-        return super().train(False)
-
-    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Features [L, C, h, w] of images [L, 3, H, W] uint8, RGB."""
         return self.encoder((images.float() / 255 - self.mean) / self.std)

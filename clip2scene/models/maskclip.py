@@ -5,7 +5,6 @@ mmseg/models/backbones/vit.py (``return_qkv``) and mmseg/models/decode_heads/mas
 """
 
 from pathlib import Path
-from typing import Self
 
 import torch
 from open_clip.model import CLIP
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clip2scene.models.clip import load_clip
+from clip2scene.models.frozen import Frozen
 
 
 class MaskCLIP(nn.Module):
@@ -23,7 +23,6 @@ class MaskCLIP(nn.Module):
     Images are resized, in one step, to `image_scale` times their size, rounded to a multiple of the tower's
     stride (patch size, or 32 for a modified ResNet), so that the feature map covers the image exactly.
     (MaskCLIP pads below and to the right instead; both agree at sizes that are multiples, as 224 x 416 is.)
-
 
     Attributes:
         embed_dim: Channels of the joint space, D.
@@ -38,18 +37,12 @@ class MaskCLIP(nn.Module):
         image_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.tower: VisionTransformer | ModifiedResNet = clip.visual
+        self.tower = Frozen(clip.visual)
         self.embed_dim: int = clip.visual.output_dim
         self.stride: int = 32 if isinstance(clip.visual, ModifiedResNet) else clip.visual.patch_size[0]
         self.image_scale = image_scale
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: the teacher is frozen."""
-        return super().train(False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -66,8 +59,9 @@ class MaskCLIP(nn.Module):
         ]
         images = F.interpolate(images.float() / 255, size, mode="bilinear", align_corners=False)
         images = (images - self.mean) / self.std
-        dense = resnet_features if isinstance(self.tower, ModifiedResNet) else vit_features
-        return F.normalize(dense(self.tower, images), dim=1)
+        tower = self.tower.network
+        dense = resnet_features if isinstance(tower, ModifiedResNet) else vit_features
+        return F.normalize(dense(tower, images), dim=1)
 
 
 def vit_features(tower: VisionTransformer, images: Tensor) -> Tensor:

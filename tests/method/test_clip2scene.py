@@ -14,6 +14,7 @@ from clip2scene.method.clip2scene import Clip2Scene
 from clip2scene.method.recipe import RECIPES
 from clip2scene.method.semantic import semantic_loss
 from clip2scene.method.spatial_temporal import spatial_temporal_loss
+from clip2scene.models.frozen import Frozen
 
 CONFIG = parse_config({"datasets": {"any": {"root": "data"}}}, "test")
 START = Progress(epoch=0, epochs=20, step=0, seed=0)
@@ -52,7 +53,7 @@ def build(tmp_path, monkeypatch):
             CONFIG, recipe, Backbone(), Resources(tmp_path / "teacher.pt", tmp_path / "text.pt")
         )
 
-    monkeypatch.setattr(clip2scene, "load_maskclip", lambda path, normalise, image_scale: Teacher())
+    monkeypatch.setattr(clip2scene, "load_maskclip", lambda path, normalise, image_scale: Frozen(Teacher()))
     text = torch.randn(4, 6, generator=torch.Generator().manual_seed(5))
     torch.save({"prompts": list("abcd"), "embeddings": nn.functional.normalize(text)}, tmp_path / "text.pt")
     return build

@@ -110,10 +110,11 @@ def test_image_scale_and_sizes_that_are_no_multiple_of_the_stride():
 def test_teacher_is_frozen():
     maskclip = MaskCLIP(embedded_clip())
     torch.nn.Sequential(maskclip).train()
-    assert not any(module.training for module in maskclip.modules())
+    assert not any(module.training for module in maskclip.tower.network.modules())
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     assert not maskclip(images).requires_grad
-    assert not any(parameter.requires_grad for parameter in maskclip.parameters())
+    assert not maskclip.state_dict()
+    assert not list(maskclip.parameters())
 
 
 def test_sample_features_equals_upsampling_then_indexing():

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from clip2scene.method.frozen import Frozen
+from clip2scene.models.frozen import Frozen
 
 
 def test_a_frozen_network_moves_with_its_owner_and_is_otherwise_no_part_of_it():
