@@ -39,8 +39,8 @@ class Clip2Scene(Method):
         self.semantic = nn.Linear(*sizes) if self.recipe.semantic_weight else None
         self.spatial_temporal = nn.Linear(*sizes) if self.recipe.spatial_temporal_weight else None
         if resources.teacher:
-            scale = config.teacher.image_scale
-            self.teacher = load_maskclip(resources.teacher, self.recipe.normalise_images, scale)
+            choices = self.recipe.normalise_images, config.teacher.image_scale, self.recipe.teacher_gelu
+            self.teacher = load_maskclip(resources.teacher, *choices)
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The semantic and the spatial-temporal loss over all point-pixel pairs of all sweeps."""

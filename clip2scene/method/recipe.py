@@ -18,6 +18,8 @@ class Recipe:
         normalise: L2-normalise point and pixel features, so that their scalar products are cosines.
         normalise_images: Give the teacher images as it was trained on (mean, standard deviation), not in
             0..1.
+        teacher_gelu: Run the teacher's ViT with GELU, as MaskCLIP does, not with the QuickGELU that it was
+            trained with.
         fusion: ``pixels_and_points``: equations 3 and 4. ``points``: attention and fused feature over points
             only.
         attention_text: Whose text attends: each pair's own (``pair``, equation 4), or that of the first pair
@@ -38,6 +40,7 @@ class Recipe:
     temperature: float
     normalise: bool
     normalise_images: bool
+    teacher_gelu: bool
     fusion: Literal["pixels_and_points", "points"]
     attention_text: Literal["pair", "first"]
     reduction: Literal["sum_per_cell", "mean", "padded_mean"]
@@ -55,6 +58,7 @@ PAPER = Recipe(
     temperature=0.5,
     normalise=True,
     normalise_images=True,
+    teacher_gelu=True,
     fusion="pixels_and_points",
     attention_text="pair",
     reduction="sum_per_cell",
@@ -71,6 +75,7 @@ RELEASED = Recipe(
     temperature=1.0,
     normalise=False,
     normalise_images=False,
+    teacher_gelu=True,
     fusion="points",
     attention_text="first",
     reduction="padded_mean",
@@ -86,6 +91,7 @@ FIXED = Recipe(
     temperature=0.07,
     normalise=True,
     normalise_images=True,
+    teacher_gelu=False,
     fusion="pixels_and_points",
     attention_text="pair",
     reduction="mean",

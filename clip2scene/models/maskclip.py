@@ -116,7 +116,19 @@ def resnet_features(tower: ModifiedResNet, images: Tensor) -> Tensor:
     return x.movedim(-1, 1)
 
 
-def load_maskclip(path: Path, normalise: bool = True, image_scale: float = 1.0) -> MaskCLIP:
+def use_gelu(tower: VisionTransformer) -> None:
+    """Give a ViT GELU in place of its activation.
+
+    MaskCLIP does so with OpenAI's weights, which were trained with QuickGELU (chongzhou96/MaskCLIP @ 245d31f,
+    configs/_base_/models/maskclip_vit16.py ``act_cfg``), and so does CLIP2Scene. Texts keep their own.
+    """
+    for block in tower.transformer.resblocks:
+        block.mlp.gelu = nn.GELU()
+
+
+def load_maskclip(
+    path: Path, normalise: bool = True, image_scale: float = 1.0, gelu: bool = False
+) -> MaskCLIP:
     """MaskCLIP of a teacher checkpoint.
 
     Args:
@@ -124,11 +136,14 @@ def load_maskclip(path: Path, normalise: bool = True, image_scale: float = 1.0) 
         normalise: Normalise the images as the teacher was trained; False leaves them in 0..1, as CLIP2Scene's
             released code does.
         image_scale: Factor by which images are enlarged.
+        gelu: Run a ViT with GELU, whatever it was trained with; see `use_gelu`.
 
     Raises:
         InputError: the file is missing or is no teacher checkpoint.
     """
     clip, checkpoint = load_clip(path)
+    if gelu and isinstance(clip.visual, VisionTransformer):
+        use_gelu(clip.visual)
     if not normalise:
         return MaskCLIP(clip, image_scale=image_scale)
     return MaskCLIP(clip, checkpoint["mean"], checkpoint["std"], image_scale)

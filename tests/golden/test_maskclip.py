@@ -8,7 +8,7 @@ from open_clip.model import CLIP
 from torch.nn.functional import normalize
 
 from clip2scene.models.clip import model_config
-from clip2scene.models.maskclip import MaskCLIP, sample_features
+from clip2scene.models.maskclip import MaskCLIP, sample_features, use_gelu
 
 IMAGES = integers("images", 256, 1, 64, 96, 3).byte().permute(0, 3, 1, 2)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # MaskCLIP's, of 0..255
@@ -17,12 +17,13 @@ TOLERANCE = 2e-5  # float32, 12 layers; epsilon of its norms is 1e-6, CLIP's and
 
 @pytest.fixture(scope="module")
 def clip():
-    config = model_config("ViT-B-16")
+    """CLIP as OpenAI trained it, which both official implementations run with GELU."""
     with torch.device("meta"):
-        clip = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+        clip = CLIP(**model_config("ViT-B-16-quickgelu"))
     tower = clip.visual.to_empty(device="cpu")
     names = {name: weight(f"visual.{name}", tensor.shape) for name, tensor in tower.state_dict().items()}
     tower.load_state_dict(names)
+    use_gelu(tower)
     return clip
 
 

@@ -53,7 +53,7 @@ def build(tmp_path, monkeypatch):
             CONFIG, recipe, Backbone(), Resources(tmp_path / "teacher.pt", tmp_path / "text.pt")
         )
 
-    monkeypatch.setattr(clip2scene, "load_maskclip", lambda path, normalise, image_scale: Frozen(Teacher()))
+    monkeypatch.setattr(clip2scene, "load_maskclip", lambda path, *choices: Frozen(Teacher()))
     text = torch.randn(4, 6, generator=torch.Generator().manual_seed(5))
     torch.save({"prompts": list("abcd"), "embeddings": nn.functional.normalize(text)}, tmp_path / "text.pt")
     return build

@@ -137,6 +137,18 @@ def test_checkpoint_keeps_model_and_normalisation(tmp_path):
     assert not torch.equal(released, expected)
 
 
+def test_maskclips_gelu_replaces_the_quickgelu_of_a_checkpoint(tmp_path):
+    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    model_cfg = {"embed_dim": 20, "vision_cfg": VIT, "text_cfg": TEXT, "quick_gelu": True}
+    state = vit_clip(quick_gelu=True).state_dict()
+    checkpoint = {"model_cfg": model_cfg, "mean": [0.0] * 3, "std": [1.0] * 3, "state_dict": state}
+    torch.save(checkpoint, tmp_path / "teacher.pt")
+    own, replaced = (load_maskclip(tmp_path / "teacher.pt", gelu=gelu)(images) for gelu in (False, True))
+    torch.testing.assert_close(own, MaskCLIP(vit_clip(quick_gelu=True))(images))
+    torch.testing.assert_close(replaced, MaskCLIP(vit_clip(quick_gelu=False))(images))
+    assert not torch.allclose(own, replaced, atol=1e-3)
+
+
 def test_a_file_that_is_no_teacher_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.pt: no such file"):
         load_clip(tmp_path / "none.pt")
