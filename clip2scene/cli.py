@@ -78,9 +78,7 @@ def _workflow(path: str, *keys: str) -> Workflow:
 @click.pass_obj
 def synthesize(path: str, dataset: str, processes: int) -> None:
     """Make a synthetic DATASET, in the on-disk format of the real one."""
-    from importlib import import_module
-
-    from clip2scene.synthetic import WRITERS
+    from clip2scene.synthetic.generate import generate
 
     config = _config(path, dataset)
     section = config.datasets[dataset]
@@ -88,8 +86,7 @@ def synthesize(path: str, dataset: str, processes: int) -> None:
         raise InputError(
             f"{path}: datasets.{dataset}: has no section `synthetic`; it is read from {section.root}"
         )
-    writer = import_module(WRITERS[section.format])
-    writer.generate(section.root, section.version, section.synthetic, config.seed, processes)
+    generate(section, config.seed, processes)
 
 
 @main.command()

@@ -25,18 +25,18 @@ class Section(BaseModel):
 
 
 class Synthetic(Section):
-    """A synthetic data set: streets seen by a spinning lidar and a ring of cameras."""
+    """A synthetic data set: streets seen by a spinning lidar and cameras, written in its `format`."""
 
-    format: Literal["nuscenes"] = "nuscenes"
+    format: Literal["nuscenes", "semantickitti"] = "nuscenes"
     """That of the data set, from which it is taken."""
     train_scenes: Positive = 10
-    """Scenes of the train split."""
+    """Scenes of the train split; SemanticKITTI's sequences 00 to 07, 09 and 10 at most."""
     val_scenes: Positive = 4
-    """Scenes of the val split."""
+    """Scenes of the val split; SemanticKITTI's is sequence 08."""
     keyframes: Positive = 8
-    """Keyframes a scene, at 2 Hz."""
+    """Keyframes a scene, at 2 Hz; SemanticKITTI's at 10 Hz, where every scan is one."""
     beams: Positive = 32
-    """Beams of the lidar."""
+    """Beams of the lidar; SemanticKITTI's has 64."""
     azimuth_steps: Positive = 240
     """Firings of each beam in a rotation; 1085 gives nuScenes' 34,720 rays."""
     drop_out: Fraction = 0.05
@@ -51,6 +51,11 @@ class Synthetic(Section):
     """nuScenes classes that no street holds, e.g. ``[car]``."""
     rain: Fraction = 0.0
     """Strength of rain: returns lost and weakened, wet ground, dim images."""
+
+    @property
+    def captioned(self) -> bool:
+        """Whether there are crops with captions, from which a teacher can be trained."""
+        return self.format == "nuscenes"
 
 
 class Rooms(Section):
@@ -72,6 +77,11 @@ class Rooms(Section):
     """Standard deviation of the measured depth, metres."""
     vertex_spacing: float = Field(default=0.05, gt=0)
     """Distance of the mesh's vertices, about, metres; ScanNet's is 0.02."""
+
+    @property
+    def captioned(self) -> bool:
+        """Whether there are crops with captions, from which a teacher can be trained."""
+        return True
 
 
 class DatasetConfig(Section):
@@ -104,9 +114,9 @@ class DatasetConfig(Section):
     @classmethod
     def _format_of_synthetic(cls, values: Any) -> Any:
         """What is made has the format of the data set, and its parameters are those of this format."""
-        if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict):
+        if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict | Section):
             default = cls.model_fields["format"].default
-            values = {**values, "synthetic": {**made, "format": values.get("format", default)}}
+            values = {**values, "synthetic": {**dict(made), "format": values.get("format", default)}}
         return values
 
 
@@ -302,10 +312,15 @@ class Config(Section):
     """MLflow."""
 
     def on(self, dataset: str) -> "Config":
-        """The configuration as a run on `dataset` sees it, with its own `pretrain` and `finetune`."""
-        own = self.datasets[dataset]
-        pretrain = Pretraining(**{**self.pretrain.model_dump(), **own.pretrain})
-        finetune = Finetuning(**{**self.finetune.model_dump(), **own.finetune})
+        """The configuration as a run on `dataset` sees it: its own keys prevail, over `by_method` too."""
+        own, general = self.datasets[dataset].pretrain, self.pretrain.by_method
+        by_method = {
+            method: {key: value for key, value in keys.items() if key not in own}
+            for method, keys in general.items()
+        }
+        by_method |= own.get("by_method", {})
+        pretrain = Pretraining(**{**self.pretrain.model_dump(), **own, "by_method": by_method})
+        finetune = Finetuning(**{**self.finetune.model_dump(), **self.datasets[dataset].finetune})
         return self.model_copy(update={"pretrain": pretrain, "finetune": finetune})
 
 

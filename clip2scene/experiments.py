@@ -132,9 +132,10 @@ def load_experiments(config: Config) -> list[Experiment]:
     if not experiments:
         raise InputError(f"{path}: holds no experiment")
     if config.teacher.pretrained == "train":
-        captioned = [name for name, section in config.datasets.items() if section.synthetic]
+        made = {name: section.synthetic for name, section in config.datasets.items() if section.synthetic}
+        captioned = [name for name, parameters in made.items() if parameters.captioned]
         for name in config.teacher.datasets:
-            _known(name, captioned, "teacher.datasets: synthetic data set")
+            _known(name, captioned, "teacher.datasets: data set with captions")
     return experiments
 
 

@@ -6,8 +6,15 @@ from clip2scene.config import Config
 from clip2scene.experiments import Run, digest, encoder_run, teacher_run
 
 
+def synthetic(config: Config, dataset: str) -> list[Path]:
+    """The files that say that a synthetic data set is complete, whatever its format."""
+    section = config.datasets[dataset]
+    captioned = [captions(config, dataset)] if section.synthetic.captioned else []
+    return [section.root / "synthetic.json", *captioned]
+
+
 def captions(config: Config, dataset: str) -> Path:
-    """Crops and captions of a synthetic data set: written last, so it is complete when they are there."""
+    """Crops and captions of a synthetic data set, if there are any."""
     section = config.datasets[dataset]
     return section.root / section.version / "captions.parquet"
 

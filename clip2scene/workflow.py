@@ -16,7 +16,7 @@ from clip2scene.experiments import Run, all_runs, digest
 from clip2scene.files import atomic
 from clip2scene.method.spec import method_spec
 from clip2scene.provenance import code_hash
-from clip2scene.synthetic import WRITERS
+from clip2scene.synthetic.generate import writer_module
 
 _STAGES = {
     "teacher": "clip2scene.training.teacher",
@@ -65,14 +65,10 @@ class Workflow:
         return {layout.prepared(self.config, name).name: name for name in self.config.datasets}
 
     @cached_property
-    def synthetic(self) -> dict[str, str]:
-        """Data sets that the workflow makes, by their captions."""
+    def synthetic(self) -> dict[str, list[Path]]:
+        """The data sets that the workflow makes, and the files that say that one is complete."""
         made = (name for name, section in self.config.datasets.items() if section.synthetic)
-        return {str(layout.captions(self.config, name)): name for name in made}
-
-    def writer(self, captions: str) -> str:
-        """The module that makes the data set of these captions."""
-        return WRITERS[self.config.datasets[self.synthetic[captions]].format]
+        return {name: layout.synthetic(self.config, name) for name in made}
 
     @property
     def gpu(self) -> int:
@@ -100,10 +96,13 @@ class Workflow:
         """The files that say which downstream runs are finished."""
         return [self.config.results / "jobs" / f"{name}.json" for name in self.jobs]
 
+    def writer_code(self, dataset: str) -> str:
+        """Hash of the source that makes a synthetic data set."""
+        return code_hash("clip2scene.synthetic.generate", writer_module(self.config.datasets[dataset].format))
+
     def index_inputs(self, dataset: str) -> list[Path]:
-        """The captions of a data set that the workflow makes; downloaded ones are checked by the job."""
-        captions = layout.captions(self.config, dataset)
-        return [captions] if str(captions) in self.synthetic else []
+        """What says that a data set that the workflow makes is complete; of others the job says so."""
+        return self.synthetic.get(dataset, [])
 
     @cached_property
     def upstream(self) -> list[Run]:

@@ -1,29 +1,28 @@
 # Raw files -> index, label subsets, superpixels. A data set with `synthetic` parameters is made first.
 
 
-rule synthetic_data:
-    output:
-        "{folder}/captions.parquet",
-    log:
-        "<logs>/synthetic_data/{folder}.log",
-    benchmark:
-        "<benchmarks>/synthetic_data/{folder}.jsonl"
-    wildcard_constraints:
-        folder="|".join(str(Path(captions).parent) for captions in experiment.synthetic)
-        or "none",
-    conda:
-        "../environment.yml"
-    threads: workflow.cores or 1
-    params:
-        dataset=lambda w, output: experiment.synthetic[output[0]],
-        identity=lambda w, output: layout.prepared(
-            settings, experiment.synthetic[output[0]]
-        ).name,
-        code=lambda w, output: code_hash(experiment.writer(output[0])),
-    message:
-        "Make the synthetic data set {params.dataset} (progress: {log})"
-    shell:
-        "clip2scene synthesize {params.dataset} --processes {threads} 2> {log}"
+for dataset, files in experiment.synthetic.items():
+
+    rule:
+        name:
+            f"synthetic_{dataset}"
+        output:
+            files,
+        log:
+            f"<logs>/synthetic_data/{dataset}.log",
+        benchmark:
+            f"<benchmarks>/synthetic_data/{dataset}.jsonl"
+        conda:
+            "../environment.yml"
+        threads: workflow.cores or 1
+        params:
+            dataset=dataset,
+            identity=layout.prepared(settings, dataset).name,
+            code=experiment.writer_code(dataset),
+        message:
+            "Make the synthetic data set {params.dataset} (progress: {log})"
+        shell:
+            "clip2scene synthesize {params.dataset} --processes {threads} 2> {log}"
 
 
 rule index:

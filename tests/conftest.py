@@ -10,10 +10,13 @@ from clip2scene.config import DatasetConfig, Rooms, Synthetic
 from clip2scene.datasets.index import build
 from clip2scene.pairing.batch import Batch
 
+TINY = Synthetic(train_scenes=2, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(48, 80))
+
 TINY_ROOMS = Rooms(
     train_rooms=2, val_rooms=1, images=3, image_size=(48, 64), depth_size=(36, 48), vertex_spacing=0.12
 )
-TINY = Synthetic(train_scenes=2, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(48, 80))
+
+TINY_KITTI = TINY.model_copy(update={"beams": 64, "keyframes": 3, "image_size": (48, 160)})
 
 
 @pytest.fixture(scope="session")
@@ -31,26 +34,38 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from clip2scene.synthetic.generate import generate
 
     root = tmp_path_factory.mktemp("tiny")
-    generate(root, "v1.0-tiny", TINY, seed=0, processes=1)
+    generate(DatasetConfig(root=root, version="v1.0-tiny", synthetic=TINY), seed=0, processes=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_kitti(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
+    """A tiny synthetic data set in SemanticKITTI's format; read it, never write it."""
+    from clip2scene.synthetic.generate import generate
+
+    data = DatasetConfig(
+        format="semantickitti", root=tmp_path_factory.mktemp("tiny-kitti"), sweeps=4, synthetic=TINY_KITTI
+    )
+    generate(data, seed=0, processes=1)
+    return data
 
 
 @pytest.fixture(scope="session")
 def tiny_rooms(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
     """A tiny synthetic data set in ScanNet's format; read it, never write it."""
-    from clip2scene.synthetic.scannet_writer import generate
+    from clip2scene.synthetic.generate import generate
 
-    root, version = tmp_path_factory.mktemp("tiny-rooms"), "scannet_frames_25k"
-    generate(root, version, TINY_ROOMS, seed=0, processes=1)
-    return DatasetConfig(
+    data = DatasetConfig(
         format="scannet",
-        root=root,
-        version=version,
+        root=tmp_path_factory.mktemp("tiny-rooms"),
+        version="scannet_frames_25k",
         pretrain_split="train",
         voxel_size=0.2,
         synthetic=TINY_ROOMS,
         pretrain={"images": 2, "crop": {"size": (32, 40), "ratio": (1.2, 1.4), "minimum_pairs": 20}},
     )
+    generate(data, seed=0, processes=1)
+    return data
 
 
 @pytest.fixture(scope="session")

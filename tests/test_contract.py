@@ -1,7 +1,7 @@
 """Every registered data set and method, a third party's too: builds, steps, checkpoints, reloads, evaluates.
 
-Through the whole chain of stages as the workflow calls them: on tiny synthetic data sets, and on the real
-nuScenes keyframe, whose points have the labels of the boxes they lie in.
+Through the whole chain of stages as the workflow calls them: on a tiny synthetic data set a format, and on
+the real nuScenes keyframe, whose points have the labels of the boxes they lie in.
 """
 
 import json
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clip2scene import layout
-from clip2scene.config import Config, DatasetConfig
+from clip2scene.config import Config, DatasetConfig, Synthetic
 from clip2scene.datasets import fractions
 from clip2scene.datasets.index import build, load_frame, read_index
 from clip2scene.datasets.registry import dataset_names, get_dataset
@@ -24,9 +24,11 @@ from clip2scene.models.prompts import write_text_embeddings
 from clip2scene.models.weights import read_checkpoint
 from clip2scene.pairing.superpixels import write_superpixels
 from clip2scene.stages import compute
+from clip2scene.synthetic.generate import WRITERS, generate
 from clip2scene.training.checkpoint import load_backbone
 from clip2scene.workflow import Workflow
 
+TINY = Synthetic(train_scenes=2, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(48, 80))
 METHODS = [name for name in method_names() if method_spec(name).implementation]
 WITH_TEXT = [name for name in METHODS if "text" in method_spec(name).needs]
 
@@ -63,7 +65,7 @@ def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> W
     table = experiments_on(name)
     (folder / "experiments.tsv").write_text("\n".join(["\t".join(Experiment.model_fields), *table]) + "\n")
     datasets = {"captions": DatasetConfig(root=tiny_root, version="v1.0-tiny", synthetic={}), name: data}
-    captioned = [name for name, section in datasets.items() if section.synthetic]
+    rooms = [name] if data.format == "scannet" else []
     return Workflow(
         Config(
             experiments=folder / "experiments.tsv",
@@ -71,7 +73,7 @@ def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> W
             device="cpu",
             datasets=datasets,
             backbones={"spvcnn": {}, "minkunet14a": {}},
-            teacher={"datasets": captioned, "training": {"steps": 3, "batch_size": 16}},
+            teacher={"datasets": ["captions", *rooms], "training": {"steps": 3, "batch_size": 16}},
             image_encoder={"training": {"steps": 2, "batch_size": 4}},
             pretrain={"epochs": 1, "sweeps": 2, "crop": {"size": (32, 56)}},
             finetune={"epochs": 1, "minimum_steps": 2},
@@ -94,18 +96,22 @@ def make(experiment: Workflow, dataset: str) -> None:
             write_text_embeddings(layout.teacher(config), prompts, layout.text(config, dataset))
 
 
-@pytest.fixture(scope="module", params=["tiny", "scannet", "keyframe"])
-def made(request, tiny_root, tiny_rooms, tmp_path_factory):
-    """Every method's runs, finished: on each tiny synthetic data set, and on the real keyframe."""
+@pytest.fixture(scope="module", params=[*WRITERS, "keyframe"])
+def made(request, tiny_root, tmp_path_factory):
+    """Every method's runs, finished: on a tiny synthetic data set a format, and on the real keyframe."""
     folder = tmp_path_factory.mktemp(request.param)
-    data = {"tiny": DatasetConfig(root=tiny_root, version="v1.0-tiny"), "scannet": tiny_rooms}
     if request.param == "keyframe":
         from clip2scene.synthetic.real_keyframe import write_keyframe
 
         shared = request.getfixturevalue("shared_data")
-        data["keyframe"] = DatasetConfig(root=folder / "data", version="v1.0-keyframe")
-        write_keyframe(shared / "nuscenes_scene-0061", folder / "data", "v1.0-keyframe")
-    experiment = workflow(folder, tiny_root, request.param, data[request.param])
+        data = DatasetConfig(root=folder / "data", version="v1.0-keyframe")
+        write_keyframe(shared / "nuscenes_scene-0061", data.root, data.version)
+    elif request.param == "scannet":
+        data = request.getfixturevalue("tiny_rooms")
+    else:
+        data = DatasetConfig(format=request.param, root=folder / "data", version="v1.0-tiny", synthetic=TINY)
+        generate(data, seed=0, processes=1)
+    experiment = workflow(folder, tiny_root, request.param, data)
     make(experiment, request.param)
     return experiment, request.param
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from clip2scene.datasets.binary import read_cloud, read_values
 from clip2scene.datasets.frame import Dataset
 from clip2scene.errors import InputError
 from clip2scene.files import read_json
@@ -105,20 +106,12 @@ class NuScenes(Dataset):
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Points [N, 3], metres, and intensity [N, 1], 0 to 255 (float32 x, y, z, intensity, ring)."""
-        values = _read(path, np.float32)
-        if values.size == 0 or values.size % 5:
-            raise InputError(
-                f"{path}: {values.nbytes} bytes; expected 20 for each point and at least one point"
-            )
-        values = values.reshape(-1, 5)
-        if not np.isfinite(values).all():
-            bad = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
-            raise InputError(f"{path}: point {bad} is {values[bad].tolist()}; expected finite numbers")
+        values = read_cloud(path, 5)
         return values[:, :3].copy(), values[:, 3:4].copy()
 
     def read_labels(self, path: Path) -> np.ndarray:
         """Labels [N], 0..16; the file holds a uint8 lidarseg category for each point."""
-        ids = _read(path, np.uint8)
+        ids = read_values(path, np.uint8)
         if ids.size and ids.max() >= len(LIDARSEG_TO_CLASS):
             raise InputError(f"{path}: label id {ids.max()}; expected 0 to {len(LIDARSEG_TO_CLASS) - 1}")
         return LIDARSEG_TO_CLASS[ids]
@@ -247,14 +240,3 @@ def _matrix(*pose: float) -> np.ndarray:
 
 def _flat(values: list[Any]) -> np.ndarray:
     return np.asarray(values).reshape(-1)
-
-
-def _read(path: Path, dtype: type) -> np.ndarray:
-    """All of a binary file, bytes beyond the last whole number included in the complaint."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    if len(data) % np.dtype(dtype).itemsize:
-        raise InputError(f"{path}: {len(data)} bytes; expected a multiple of {np.dtype(dtype).itemsize}")
-    return np.frombuffer(data, dtype)

@@ -32,7 +32,8 @@ def evaluate_annotation_free(
 
     ``metrics.json`` gets the scores over all points and, as ``scores_visible``, over the points that a
     camera sees, which are those that the teacher's own labels can be judged on
-    (`clip2scene.evaluation.projection`). ``predictions.npz`` gets the first keyframe.
+    (`clip2scene.evaluation.projection`); not where the data set has no images. ``predictions.npz`` gets the
+    first keyframe.
 
     Args:
         config: The configuration.
@@ -70,10 +71,12 @@ def evaluate_annotation_free(
         if number == 0:
             save_prediction(run.folder / "predictions.npz", batch.points.numpy(), labels, classes)
     where = f"data set {dataset_name}, split {data.val_split}"
-    scores = total_scores(fabric, dataset.classes, everywhere, where)
-    scores_visible = total_scores(fabric, dataset.classes, visible, f"{where}, points that a camera sees")
+    scores = {"scores": total_scores(fabric, dataset.classes, everywhere, where)}
+    if index.frames["camera_images"].list.len().any():
+        seen_by = f"{where}, points that a camera sees"
+        scores["scores_visible"] = total_scores(fabric, dataset.classes, visible, seen_by)
     if fabric.is_global_zero:
-        run.finish({"scores": scores.to_json(), "scores_visible": scores_visible.to_json()})
+        run.finish({name: values.to_json() for name, values in scores.items()})
 
 
 def load_method(config: Config, checkpoint: Path, text: Path, channels: int) -> tuple[Method, dict[str, Any]]:

@@ -90,9 +90,14 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
             cylindrical: Cylindrical rather than cartesian voxels.
             seed: Seed of all augmentation.
             superpixels: The file of `write_superpixels`, where needed.
+
+        Raises:
+            InputError: images are needed and a keyframe has none.
         """
         self.dataset, self.index, self.config, self.needs = dataset, index, config, frozenset(needs)
         self.voxel_size, self.cylindrical, self.seed, self.epoch = voxel_size, cylindrical, seed, 0
+        if "images" in self.needs:
+            _check_images(index)
         self.superpixels = None
         if "superpixels" in self.needs:
             if superpixels is None:
@@ -174,6 +179,14 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
             pair_column=torch.from_numpy(merged.column),
             superpixels=torch.from_numpy(np.stack(superpixels)) if superpixels else None,
         )
+
+
+def _check_images(index: Index) -> None:
+    """Refuse to pre-train on keyframes without images."""
+    bare = index.frames.loc[index.frames["camera_images"].list.len() == 0, "id"]
+    if len(bare):
+        found = f"{len(bare)} of {len(index)} frames have no image, the first is {bare.iloc[0]}"
+        raise InputError(f"{index.root}: {found}; expected one for each (SemanticKITTI: image_2)")
 
 
 def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bool) -> Batch:

@@ -1,4 +1,4 @@
-"""The ring of six cameras: pinhole rays, and images of what they meet."""
+"""Cameras: pinhole rays, and images of what they meet."""
 
 from dataclasses import dataclass
 
@@ -18,30 +18,21 @@ OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # x right, y down, z 
 
 @dataclass(frozen=True)
 class Mount:
-    """Where a camera sits on nuScenes' vehicles, rounded.
+    """Where a camera sits on its vehicle, and how it looks.
 
     Attributes:
         position: x, y, z in the ego frame, metres.
         yaw: Degrees to the left of straight ahead.
         focal: Focal length over image width.
         delay: Seconds from the lidar's time stamp to the camera's.
+        centre: Principal point, x over image width and y over image height.
     """
 
     position: tuple[float, float, float]
     yaw: float
     focal: float
     delay: float
-
-
-MOUNTS: dict[str, Mount] = {
-    "CAM_FRONT": Mount((1.70, 0.02, 1.51), 0.3, 0.79, -0.0355),
-    "CAM_FRONT_RIGHT": Mount((1.55, -0.49, 1.50), -56.4, 0.79, -0.0276),
-    "CAM_FRONT_LEFT": Mount((1.52, 0.49, 1.51), 55.2, 0.79, -0.0431),
-    "CAM_BACK": Mount((0.03, 0.00, 1.58), 179.9, 0.506, -0.0104),
-    "CAM_BACK_LEFT": Mount((1.04, 0.48, 1.59), 108.6, 0.79, -0.0005),
-    "CAM_BACK_RIGHT": Mount((1.01, -0.48, 1.56), -110.8, 0.79, -0.0201),
-}
-"""The rig (measured on one of nuScenes' vehicles, scene-0061). Each camera fires when the lidar passes it."""
+    centre: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,9 @@ class Camera:
         """The camera of a mount, with images of a height and width in pixels."""
         height, width = size
         focal = mount.focal * width
-        intrinsics = np.array([[focal, 0, 0.51 * width], [0, focal, 0.545 * height], [0, 0, 1]])
+        intrinsics = np.array(
+            [[focal, 0, mount.centre[0] * width], [0, focal, mount.centre[1] * height], [0, 0, 1]]
+        )
         to_ego = np.eye(4)
         to_ego[:3, :3] = rotation_z(np.radians(mount.yaw)) @ OPTICAL
         to_ego[:3, 3] = mount.position

@@ -59,6 +59,17 @@ CLASSES: dict[str, str] = {
 THINGS: tuple[str, ...] = tuple(CLASSES)[:10]
 """Classes that come as boxes; the others are stuff."""
 
+SCENERY: dict[str, str] = {
+    "tree": "vegetation",
+    "bush": "vegetation",
+    "hedge": "vegetation",
+    "wall": "manmade",
+    "post": "manmade",
+    "building": "manmade",
+    "traffic_light": "manmade",
+}
+"""Kinds of things that are finer than the 16 classes, and their class."""
+
 FLAT: tuple[str, ...] = ("driveable_surface", "other_flat", "sidewalk", "terrain")
 """Classes that lie on the ground map."""
 

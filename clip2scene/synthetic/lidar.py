@@ -9,17 +9,9 @@ from clip2scene.synthetic import materials
 from clip2scene.synthetic.raycast import View, observe, rotate, surface
 from clip2scene.synthetic.world import Primitives, World
 
-LOWEST, HIGHEST = -30.67, 10.67
-"""Angles of the first and last beam, degrees: Velodyne HDL-32E, the lidar of nuScenes."""
-
-LIDAR_TO_EGO = np.array(
-    [[0.0, 1.0, 0.0, 0.944], [-1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.840], [0.0, 0.0, 0.0, 1.0]]
-)
-"""[4, 4]: the lidar's x points right and its y forward, as on nuScenes' vehicles."""
-
 _REACH = 70.0
 _FAINT = 0.012  # returns weaker than this share of the light are lost at times
-_FALL_OFF = 45.0
+FALL_OFF = 45.0
 """Range at which half of the returned light has been lost, metres."""
 
 
@@ -36,12 +28,16 @@ class Lidar:
     reach: float = _REACH
 
     @classmethod
-    def build(cls, beams: int, azimuth_steps: int) -> "Lidar":
-        """A lidar with so many beams, and firings in a rotation."""
-        elevation = np.radians(np.linspace(LOWEST, HIGHEST, beams))
+    def build(cls, degrees: np.ndarray, azimuth_steps: int) -> "Lidar":
+        """A lidar with beams at these angles above the horizon, lowest first, and firings in a rotation."""
+        elevation = np.radians(degrees)
         azimuth = 2 * np.pi * np.arange(azimuth_steps) / azimuth_steps - np.pi
         flat, up = np.cos(elevation)[:, None], np.sin(elevation)[:, None]
-        rays = [flat * np.cos(azimuth), flat * np.sin(azimuth), np.broadcast_to(up, (beams, azimuth_steps))]
+        rays = [
+            flat * np.cos(azimuth),
+            flat * np.sin(azimuth),
+            np.broadcast_to(up, (len(degrees), azimuth_steps)),
+        ]
         return cls(np.stack(rays).astype(np.float32), elevation)
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
@@ -72,6 +68,30 @@ class Lidar:
         return np.concatenate(windows)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """The N returns of one rotation, in the order of firing.
+
+    Attributes:
+        points: [N, 3] float32, metres, lidar frame.
+        power: [N], share of the light that came back, mostly far below 1.
+        ring: [N], the beam, counted from the lowest.
+        ray: [N] int64, flat position of the ray in the grid of `view`.
+        view: What the rays met.
+    """
+
+    points: np.ndarray
+    power: np.ndarray
+    ring: np.ndarray
+    ray: np.ndarray
+    view: View
+
+    @property
+    def category(self) -> np.ndarray:
+        """Lidarseg ids [N] uint8."""
+        return self.view.category.take(self.ray)
+
+
 def scan(
     world: World,
     primitives: Primitives,
@@ -79,7 +99,7 @@ def scan(
     pose: np.ndarray,
     parameters: Synthetic,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Sweep:
     """One rotation.
 
     Args:
@@ -89,10 +109,6 @@ def scan(
         pose: [4, 4], lidar to world.
         parameters: Noise, drop-outs, rain.
         rng: For these.
-
-    Returns:
-        [N, 5] float32 as nuScenes stores a sweep: x, y, z (metres, lidar frame), intensity (0 to 255), ring;
-        and [N] uint8 lidarseg ids. Points are in the order of firing.
     """
     view = observe(world, primitives, lidar, pose)
     power, depth = _returns(world, view, lidar, pose, rng)
@@ -101,11 +117,10 @@ def scan(
     wet = parameters.rain * (0.1 + 0.4 * np.clip(view.depth / _REACH, 0, 1))
     kept &= rng.random(depth.shape) >= wet
     depth = depth + rng.normal(0, parameters.range_noise, depth.shape).astype(np.float32)
-    intensity = np.clip(255 * power * (1 - 0.5 * parameters.rain), 0, 255).round()
-    ring = np.broadcast_to(np.arange(len(lidar.elevation), dtype=np.float32)[:, None], depth.shape)
-    points = np.stack([*np.where(kept, depth, 0) * lidar.directions, intensity, ring])
-    points, category = points.transpose(2, 1, 0)[kept.T], view.category.T[kept.T]
-    return points.astype(np.float32), category
+    firing, beam = np.nonzero(kept.T)
+    ray = beam * depth.shape[1] + firing
+    points = (lidar.directions.reshape(3, -1).take(ray, axis=1) * depth.take(ray)).T
+    return Sweep(points.astype(np.float32), power.take(ray) * (1 - 0.5 * parameters.rain), beam, ray, view)
 
 
 def _returns(
@@ -129,6 +144,6 @@ def _returns(
     painted = world.ground.marking.ravel()[view.cell] > 0
     ground = np.where(painted, materials.MARKING_REFLECTANCE, flat[view.category]) * (1 - 0.6 * world.rain)
     reflectance[floor] = ground[floor]
-    range_loss = 1 / (1 + (view.depth / _FALL_OFF) ** 2)
+    range_loss = 1 / (1 + (view.depth / FALL_OFF) ** 2)
     speckle = rng.gamma(6.0, 1 / 6.0, view.depth.shape)
     return reflectance * (0.25 + 0.75 * cosine) * range_loss * speckle * 0.5, depth

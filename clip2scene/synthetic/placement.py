@@ -44,15 +44,15 @@ class Layout:
         return self.median + LANE * (number + 0.5)
 
 
-_KINDS = {name: (name, draw) for name, draw in objects.SHAPES.items()} | {
-    "tree": ("vegetation", scenery.tree),
-    "bush": ("vegetation", scenery.bush),
-    "hedge": ("vegetation", scenery.hedge),
-    "wall": ("manmade", scenery.wall),
-    "post": ("manmade", scenery.post),
-    "building": ("manmade", scenery.building),
+_SHAPES = objects.SHAPES | {
+    "tree": scenery.tree,
+    "bush": scenery.bush,
+    "hedge": scenery.hedge,
+    "wall": scenery.wall,
+    "post": scenery.post,
+    "building": scenery.building,
 }
-"""The class of each kind of thing, and how it is drawn."""
+"""How each kind of thing is drawn."""
 
 
 def place_things(layout: Layout, ego_speed: float, traffic: float, rng: Rng) -> list[Thing]:
@@ -76,12 +76,11 @@ def place_things(layout: Layout, ego_speed: float, traffic: float, rng: Rng) -> 
 
 
 def _deck(rng: Rng, **counts: int) -> Iterator[tuple[str, Shape]]:
-    """Classes and shapes without end, in shuffled rounds: the rare kinds come as often as they should."""
+    """Kinds and shapes without end, in shuffled rounds: the rare kinds come as often as they should."""
     kinds = [kind for kind, count in counts.items() for _ in range(count)]
     while True:
         for kind in rng.permutation(kinds).tolist():
-            name, draw = _KINDS[kind]
-            yield name, draw(rng)
+            yield kind, _SHAPES[kind](rng)
 
 
 def _row(
@@ -96,11 +95,11 @@ def _row(
     """Things one behind the other along a stretch of the street; gaps and offsets are ranges in metres."""
     things, along = [], stretch[0] + rng.uniform(*gap)
     while True:
-        name, shape = next(deck)
+        kind, shape = next(deck)
         length = shape.size[0]
         if along + length > stretch[1]:
             return things
-        things.append(Thing(name, shape, along + length / 2, rng.uniform(*sorted(lateral)), yaw, speed))
+        things.append(Thing(kind, shape, along + length / 2, rng.uniform(*sorted(lateral)), yaw, speed))
         along += length + rng.uniform(*gap)
 
 
@@ -187,7 +186,7 @@ def _roadside(layout: Layout, side: int, rng: Rng) -> list[Thing]:
     things += _row(rng, _deck(rng, building=1), wide, (0.5, 7), front, inwards)
     things = [thing for thing in things if _clear(thing, layout.crossing, CROSSING)]
     corner = layout.crossing + side * (CROSSING + 1)
-    return [*things, Thing("manmade", scenery.traffic_light(rng), corner, side * layout.kerb)]
+    return [*things, Thing("traffic_light", scenery.traffic_light(rng), corner, side * layout.kerb)]
 
 
 def _clear(thing: Thing, along: float, half: float) -> bool:

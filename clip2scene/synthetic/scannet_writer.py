@@ -1,15 +1,12 @@
 """Synthetic rooms in ScanNet's format, from parameters and a seed."""
 
 import io
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from clip2scene import seeding
 from clip2scene.config import Rooms
@@ -17,10 +14,11 @@ from clip2scene.datasets.ply import write_vertices
 from clip2scene.datasets.scannet import FRAMES, RECORDINGS, ScanNet
 from clip2scene.datasets.sens import read_recording, write_recording
 from clip2scene.errors import InputError
-from clip2scene.files import atomic_directory, part
+from clip2scene.files import part
 from clip2scene.pairing.voxelise import quantise, unique
 from clip2scene.synthetic import captions
 from clip2scene.synthetic.camera import Camera, shade
+from clip2scene.synthetic.generate import Writer
 from clip2scene.synthetic.raycast import View, meet
 from clip2scene.synthetic.rooms import CATEGORIES, KINDS, Room, make_room
 
@@ -65,41 +63,8 @@ class Shot:
     colour: np.ndarray
 
 
-def generate(root: Path, version: str, parameters: Rooms, seed: int, processes: int) -> None:
-    """Write a data set; its bytes depend on `version`, `parameters` and `seed` alone.
-
-    Args:
-        root: Folder of the data set; replaced as a whole once everything is written.
-        version: ``scannet_frames_25k`` or ``scans``, see `clip2scene.datasets.scannet`.
-        parameters: How many rooms and images, and what the camera is like.
-        seed: Of every random choice.
-        processes: How many rooms are made at a time.
-
-    Raises:
-        InputError: the version is none of the two.
-    """
-    context = multiprocessing.get_context("spawn")  # forking a process whose libraries run threads can hang
-    with atomic_directory(root) as folder, ProcessPoolExecutor(processes, mp_context=context) as pool:
-        writer = ScanNetWriter(folder, version, parameters, seed)
-        scans = writer.scenes()
-        writer.finish(list(tqdm(pool.map(writer.make, scans), total=len(scans), desc="rooms", unit="scan")))
-
-
-@dataclass(frozen=True)
-class ScanNetWriter:
-    """Meshes with labels, images of one of ScanNet's two kinds, splits, captioned crops of the train scans.
-
-    Attributes:
-        root: Folder of the data set.
-        version: ``scannet_frames_25k`` or ``scans``.
-        parameters: How many rooms and images, and what the camera is like.
-        seed: Of every random choice.
-    """
-
-    root: Path
-    version: str
-    parameters: Rooms
-    seed: int
+class ScanNetWriter(Writer):
+    """Meshes with labels, images of one of ScanNet's two kinds, split lists, captioned crops of train."""
 
     def scenes(self) -> list[str]:
         """Ids of the scans, those of the train split first.
@@ -240,3 +205,6 @@ def _jpeg(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()
+
+
+writer = ScanNetWriter

@@ -26,11 +26,11 @@ def check(parameters: Synthetic) -> None:
             raise InputError(f"synthetic.without: {name!r} cannot be left out; expected names among {valid}")
 
 
-def make_world(parameters: Synthetic, rng: Rng) -> World:
-    """Draw a street."""
+def make_world(parameters: Synthetic, rng: Rng, seconds: float) -> World:
+    """Draw a street that is long enough to drive along it for so many seconds."""
     street = Street(rng.uniform(-4, 4), rng.uniform(28, 45), rng.uniform(0, 2 * np.pi))
     speed = float(rng.uniform(5, 8))
-    layout = _layout(speed * (parameters.keyframes - 1) / 2, rng)
+    layout = _layout(speed * seconds, rng)
     ground = _ground(street, layout, parameters.without, rng)
     things = tuple(
         thing
@@ -72,13 +72,15 @@ def _ground(street: Street, layout: Layout, without: tuple[str, ...], rng: Rng) 
     )
     lateral = street.lateral(x, y)
     aside, from_crossing = np.abs(lateral), np.abs(x - layout.crossing)
-    road = from_crossing < CROSSING
+    crossing = from_crossing < CROSSING
     island = (aside < layout.median) & (from_crossing > CROSSING + 4)
     planted = island & (np.sin(x / 9 + rng.uniform(0, 6)) > 0.75)  # short stretches of grass on the island
     regions = {
-        "driveable_surface": np.ones_like(road),
+        "driveable_surface": np.ones_like(crossing),
         "terrain": ((aside >= layout.walk) & (from_crossing >= CROSSING + 2)) | planted,
-        "sidewalk": (aside >= layout.kerb) & ~road & ((aside < layout.walk) | (from_crossing < CROSSING + 2)),
+        "sidewalk": (aside >= layout.kerb)
+        & ~crossing
+        & ((aside < layout.walk) | (from_crossing < CROSSING + 2)),
         "other_flat": island & ~planted,
     }
     category = np.zeros(x.shape, dtype=np.uint8)
@@ -91,8 +93,11 @@ def _ground(street: Street, layout: Layout, without: tuple[str, ...], rng: Rng) 
     height = np.zeros(x.shape, dtype=np.float32)
     for name in FLAT:
         height = np.where(category == category_id(name), heights[name], height)
-    marking = _markings(layout, x, lateral, from_crossing) & (category == category_id("driveable_surface"))
-    return Ground(corner, _RESOLUTION, category, height.astype(np.float32), marking.astype(np.uint8))
+    road = category == category_id("driveable_surface")
+    marking = _markings(layout, x, lateral, from_crossing) & road
+    parking = (aside > layout.kerb - PARKING) & (from_crossing > CROSSING + 4) & road
+    layers = height.astype(np.float32), marking.astype(np.uint8), parking.astype(np.uint8)
+    return Ground(corner, _RESOLUTION, category, *layers)
 
 
 def _markings(layout: Layout, x: np.ndarray, lateral: np.ndarray, from_crossing: np.ndarray) -> np.ndarray:

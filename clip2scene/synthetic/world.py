@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from clip2scene.synthetic.categories import SCENERY
+
 BOX, CYLINDER, ELLIPSOID, CONE = range(4)
 """Kinds of primitive. In its own frame, scaled by its half size, each fills the cube [-1, 1]^3; the axis of a
 cylinder and of a cone is z, and a cone's apex lies at z = 1."""
@@ -50,7 +52,7 @@ class Thing:
     """A shape somewhere on the street.
 
     Attributes:
-        name: One of the 16 classes.
+        kind: What it is: one of the 16 classes or, finer, of `categories.SCENERY`.
         shape: Its shape.
         along: Position along the street at time 0, metres.
         lateral: Offset to the left of the street's centre line, metres.
@@ -58,12 +60,22 @@ class Thing:
         speed: Metres a second along the street, negative against its direction.
     """
 
-    name: str
+    kind: str
     shape: Shape
     along: float
     lateral: float
     yaw: float = 0.0
     speed: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Which of the 16 classes it belongs to."""
+        return SCENERY.get(self.kind, self.kind)
+
+    @property
+    def ridden(self) -> bool:
+        """Whether someone sits on it: a bicycle or motorcycle as high as its rider."""
+        return self.kind in ("bicycle", "motorcycle") and self.shape.size[2] > 1.5
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ class Ground:
         category: [Y, X] uint8, lidarseg id.
         height: [Y, X] float32, metres.
         marking: [Y, X] uint8, 1 where the road is painted.
+        parking: [Y, X] uint8, 1 where the road is a parking strip.
     """
 
     corner: tuple[float, float]
@@ -109,6 +122,7 @@ class Ground:
     category: np.ndarray
     height: np.ndarray
     marking: np.ndarray
+    parking: np.ndarray
 
     def cell(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Flat index of the cell under each point; points off the map take its nearest border cell."""

@@ -1,6 +1,7 @@
 """The data set on disk, read back by nuScenes' own devkit."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from nuscenes.utils.data_classes import LidarPointCloud
 from nuscenes.utils.splits import get_scenes_of_split
 from PIL import Image
 
-from clip2scene.config import Synthetic
+from clip2scene.config import DatasetConfig, Synthetic
 from clip2scene.errors import InputError
 from clip2scene.synthetic.categories import CATEGORIES, CLASSES, prompt
 from clip2scene.synthetic.generate import generate
@@ -23,13 +24,18 @@ TINY = Synthetic(train_scenes=1, val_scenes=1, keyframes=2, azimuth_steps=90, im
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "nuscenes"
-    generate(folder, VERSION, TINY, seed=3, processes=2)
+    make(folder, seed=3, processes=2)
     return folder
 
 
 @pytest.fixture(scope="module")
 def devkit(root) -> NuScenes:
     return NuScenes(VERSION, str(root), verbose=False)
+
+
+def make(root: Path, seed: int, processes: int = 1, **parameters) -> None:
+    synthetic = TINY.model_copy(update=parameters)
+    generate(DatasetConfig(root=root, version=VERSION, synthetic=synthetic), seed, processes)
 
 
 def digest(root: Path) -> dict[str, str]:
@@ -39,9 +45,9 @@ def digest(root: Path) -> dict[str, str]:
 
 def test_same_seed_same_bytes(root, tmp_path):
     """Whatever the number of processes; and another seed makes other streets."""
-    generate(tmp_path / "again", VERSION, TINY, seed=3, processes=1)
+    make(tmp_path / "again", seed=3, processes=1)
     assert digest(tmp_path / "again") == digest(root)
-    generate(tmp_path / "other", VERSION, TINY, seed=4, processes=2)
+    make(tmp_path / "other", seed=4, processes=2)
     name = "samples/LIDAR_TOP/synthetic-0001__LIDAR_TOP__1500001000000000.pcd.bin"
     assert digest(tmp_path / "other")[name] != digest(root)[name]
 
@@ -108,5 +114,18 @@ def test_captions(root):
 
 def test_nothing_is_left_of_a_failure(tmp_path):
     with pytest.raises(InputError):
-        generate(tmp_path / "data", VERSION, TINY.model_copy(update={"without": ("moon",)}), 0, 1)
+        make(tmp_path / "data", seed=0, without=("moon",))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_that_nothing_writes_is_refused(tmp_path):
+    data = DatasetConfig(format="nuscene", root=tmp_path / "data", synthetic=TINY)
+    with pytest.raises(InputError, match="did you mean 'nuscenes'"):
+        generate(data, 0, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_set_says_what_it_was_made_from(root):
+    made_from = json.loads((root / "synthetic.json").read_text())
+    assert Synthetic(**made_from.pop("synthetic")) == TINY
+    assert made_from == {"format": "nuscenes", "version": VERSION, "seed": 3}

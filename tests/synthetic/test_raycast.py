@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from clip2scene.synthetic import raycast
-from clip2scene.synthetic.camera import MOUNTS, Camera
+from clip2scene.synthetic.camera import Camera
 from clip2scene.synthetic.lidar import Lidar
+from clip2scene.synthetic.vehicles import KITTI, NUSCENES
 from clip2scene.synthetic.world import BOX, CONE, CYLINDER, ELLIPSOID, Ground, Primitives, rotation_z
 
 
@@ -65,7 +66,15 @@ def test_depth(shape, direction, expected):
     assert depth_of(shape, direction) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("sensor", [Lidar.build(32, 360), Camera.build(MOUNTS["CAM_FRONT"], (90, 160))])
+@pytest.mark.parametrize(
+    "sensor",
+    [
+        Lidar.build(NUSCENES.beams, 360),
+        Lidar.build(KITTI.beams, 360),
+        Camera.build(NUSCENES.mounts["CAM_FRONT"], (90, 160)),
+    ],
+    ids=["HDL-32E", "HDL-64E", "camera"],
+)
 def test_windows_hold_every_ray_that_hits(sensor):
     """Windows save work and change nothing: testing all rays gives the same depths."""
     rng = np.random.default_rng(0)
@@ -97,6 +106,7 @@ def test_ground_of_two_heights():
         category=np.repeat([24, 26], 100).astype(np.uint8)[:, None].repeat(200, 1),
         height=np.repeat([0.0, 0.2], 100).astype(np.float32)[:, None].repeat(200, 1),
         marking=np.zeros((200, 200), np.uint8),
+        parking=np.zeros((200, 200), np.uint8),
     )
     pose = np.eye(4)
     pose[2, 3] = 2.0

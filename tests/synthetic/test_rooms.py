@@ -14,8 +14,8 @@ from clip2scene.errors import InputError
 from clip2scene.pairing.images import read_depth, read_image
 from clip2scene.pairing.projection import pair
 from clip2scene.pairing.samples import PretrainingSamples
+from clip2scene.synthetic.generate import generate
 from clip2scene.synthetic.rooms import KINDS, make_room
-from clip2scene.synthetic.scannet_writer import generate
 
 SMALL = Rooms(
     train_rooms=1, val_rooms=4, images=4, image_size=(60, 80), depth_size=(48, 64), vertex_spacing=0.1
@@ -23,12 +23,17 @@ SMALL = Rooms(
 VERSIONS = ("scannet_frames_25k", "scans")
 
 
+def make(root, version, parameters, seed, processes):
+    data = DatasetConfig(format="scannet", root=root, version=version, synthetic=parameters)
+    generate(data, seed, processes)
+
+
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     """The same rooms with images of either kind."""
     folder = tmp_path_factory.mktemp("rooms")
     for version in VERSIONS:
-        generate(folder / version, version, SMALL, seed=3, processes=2)
+        make(folder / version, version, SMALL, 3, 2)
     return [folder / version for version in VERSIONS]
 
 
@@ -49,7 +54,7 @@ def test_same_seed_same_bytes(roots, tmp_path):
     """Whatever the number of processes; and another seed makes other rooms."""
     smaller = SMALL.model_copy(update={"val_rooms": 1})
     for name, seed, processes in (("one", 3, 1), ("two", 3, 2), ("other", 4, 1)):
-        generate(tmp_path / name, "scans", smaller, seed, processes)
+        make(tmp_path / name, "scans", smaller, seed, processes)
     assert digest(tmp_path / "one") == digest(tmp_path / "two")
     mesh = "scans/scene9000_00/scene9000_00_vh_clean_2.ply"
     assert digest(tmp_path / "one")[mesh] == digest(roots[1])[mesh]
@@ -159,5 +164,5 @@ def test_a_sample_draws_some_of_a_scans_images(indices):
 
 def test_nothing_is_left_of_a_failure(tmp_path):
     with pytest.raises(InputError, match="expected scannet_frames_25k or scans"):
-        generate(tmp_path / "data", "v1.0", SMALL, seed=0, processes=1)
+        make(tmp_path / "data", "v1.0", SMALL, 0, 1)
     assert list(tmp_path.iterdir()) == []

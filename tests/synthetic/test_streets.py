@@ -7,20 +7,20 @@ from clip2scene.config import Synthetic
 from clip2scene.errors import InputError
 from clip2scene.seeding import generator
 from clip2scene.synthetic import streets
-from clip2scene.synthetic.camera import MOUNTS, Camera, photograph
+from clip2scene.synthetic.camera import photograph
 from clip2scene.synthetic.categories import CLASSES, category_id
-from clip2scene.synthetic.lidar import LIDAR_TO_EGO, Lidar, scan
+from clip2scene.synthetic.lidar import Sweep, scan
+from clip2scene.synthetic.vehicles import KITTI, NUSCENES, Vehicle
 from clip2scene.synthetic.world import World
 
 
 def street(number: int = 0, **parameters) -> tuple[World, Synthetic]:
     values = Synthetic(**parameters)
-    return streets.make_world(values, generator(0, "street", number)), values
+    return streets.make_world(values, generator(0, "street", number), seconds=3.5), values
 
 
-def sweep(world: World, parameters: Synthetic, time: float) -> tuple[np.ndarray, np.ndarray]:
-    lidar = Lidar.build(parameters.beams, parameters.azimuth_steps)
-    pose = world.ego(time) @ LIDAR_TO_EGO
+def sweep(world: World, parameters: Synthetic, time: float, vehicle: Vehicle = NUSCENES) -> Sweep:
+    lidar, pose = vehicle.lidar(parameters), world.ego(time) @ vehicle.lidar_to_ego
     return scan(world, world.primitives(time), lidar, pose, parameters, generator(0, "lidar"))
 
 
@@ -29,7 +29,7 @@ def test_every_class_is_seen():
     seen = []
     for number in range(2):
         world, parameters = street(number)
-        ids = np.concatenate([sweep(world, parameters, time)[1] for time in (0.0, 1.2, 2.4, 3.5)])
+        ids = np.concatenate([sweep(world, parameters, time).category for time in (0.0, 1.2, 2.4, 3.5)])
         seen.append({name for name in CLASSES if category_id(name) in ids})
     assert all(len(classes) >= 14 for classes in seen)
     assert set.union(*seen) == set(CLASSES)
@@ -38,7 +38,7 @@ def test_every_class_is_seen():
 def test_left_out_classes_are_nowhere():
     left_out = ("car", "vegetation", "terrain")
     world, parameters = street(without=left_out)
-    _, ids = sweep(world, parameters, 1.0)
+    ids = sweep(world, parameters, 1.0).category
     found = set(ids) | set(world.parts.category) | set(world.ground.category.ravel())
     assert found.isdisjoint(map(category_id, left_out))
     assert category_id("truck") in found
@@ -48,10 +48,10 @@ def test_an_empty_street():
     """Nothing but road in the heaviest rain: both sensors still work."""
     left_out = tuple(name for name in CLASSES if name != "driveable_surface")
     world, parameters = street(without=left_out, traffic=0, rain=1.0)
-    points, ids = sweep(world, parameters, 0.0)
-    assert len(points) > 1000
-    assert set(ids) == {category_id("driveable_surface")}
-    camera = Camera.build(MOUNTS["CAM_FRONT"], (45, 80))
+    returns = sweep(world, parameters, 0.0)
+    assert len(returns.points) > 1000
+    assert set(returns.category) == {category_id("driveable_surface")}
+    camera = NUSCENES.cameras(parameters)["CAM_FRONT"]
     image, view = photograph(
         world, world.primitives(0.0), camera, world.ego(0.0) @ camera.to_ego, generator(0, "image")
     )
@@ -71,9 +71,9 @@ def test_traffic_and_rain():
     normal, parameters = street()
     assert len(dense.things) > 1.2 * len(normal.things)
     wet, wet_parameters = street(rain=0.8)
-    dry_points, wet_points = sweep(normal, parameters, 1.0)[0], sweep(wet, wet_parameters, 1.0)[0]
-    assert len(wet_points) < 0.9 * len(dry_points)
-    assert wet_points[:, 3].mean() < 0.8 * dry_points[:, 3].mean()
+    dry_power, wet_power = sweep(normal, parameters, 1.0).power, sweep(wet, wet_parameters, 1.0).power
+    assert len(wet_power) < 0.9 * len(dry_power)
+    assert wet_power.mean() < 0.8 * dry_power.mean()
 
 
 def test_things_move_at_their_speed():
@@ -85,17 +85,18 @@ def test_things_move_at_their_speed():
     np.testing.assert_allclose(moved, expected, rtol=0.1)
 
 
-def test_lidar_points_land_on_pixels_of_their_class():
+@pytest.mark.parametrize("vehicle", [NUSCENES, KITTI], ids=["nuscenes", "kitti"])
+def test_lidar_points_land_on_pixels_of_their_class(vehicle):
     """Two sensors, one world: at one instant, points fall on pixels that show their class."""
     world, parameters = street(range_noise=0.0)
-    points, ids = sweep(world, parameters, 1.0)
+    returns = sweep(world, parameters, 1.0, vehicle)
+    points, ids = returns.points, returns.category
     agree = total = hidden = 0
-    for name, mount in MOUNTS.items():
-        camera = Camera.build(mount, parameters.image_size)
+    for name, camera in vehicle.cameras(parameters).items():
         pose = world.ego(1.0) @ camera.to_ego
         _, view = photograph(world, world.primitives(1.0), camera, pose, generator(0, name))
-        to_camera = np.linalg.inv(camera.to_ego) @ LIDAR_TO_EGO
-        seen = points[:, :3] @ to_camera[:3, :3].T + to_camera[:3, 3]
+        to_camera = np.linalg.inv(camera.to_ego) @ vehicle.lidar_to_ego
+        seen = points @ to_camera[:3, :3].T + to_camera[:3, 3]
         pixel = seen @ camera.intrinsics.T
         with np.errstate(divide="ignore", invalid="ignore"):
             column, row = np.rint(pixel[:, :2] / pixel[:, 2:]).T

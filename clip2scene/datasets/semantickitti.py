@@ -1,0 +1,273 @@
+"""SemanticKITTI: 19 classes, 64 beams, one colour camera (Behley et al. 2019; Geiger et al. 2012).
+
+Read as it is distributed, ``sequences/<XX>/`` with ``velodyne/*.bin``, ``labels/*.label``, ``image_2/*.png``,
+``calib.txt``, ``poses.txt`` and ``times.txt``. Every scan is a keyframe.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from clip2scene.datasets.binary import read_cloud, read_values
+from clip2scene.datasets.frame import Dataset
+from clip2scene.errors import InputError
+
+SPLITS: dict[str, frozenset[int]] = {
+    "train": frozenset({*range(8), 9, 10}),
+    "val": frozenset({8}),
+    "test": frozenset(range(11, 22)),  # CLIP2Scene @ f37dae7 and SLidR @ 14729d0 stop at 20
+}
+"""Sequences by split: 19,130, 4,071 and 20,351 scans."""
+# SLidR @ 14729d0, downstream/dataloader_kitti.py: its phases for tuning are the same sequences here.
+_ALSO = {"train": ["parametrize"], "val": ["verifying"], "test": []}
+
+PERIOD = 0.1
+"""Seconds between scans where ``times.txt`` does not say."""
+
+_IDS = {
+    0: 0, 1: 0, 10: 1, 11: 2, 13: 5, 15: 3, 16: 5, 18: 4, 20: 5, 30: 6, 31: 7, 32: 8, 40: 9, 44: 10, 48: 11,
+    49: 12, 50: 13, 51: 14, 52: 0, 60: 9, 70: 15, 71: 16, 72: 17, 80: 18, 81: 19, 99: 0, 252: 1, 253: 7,
+    254: 6, 255: 8, 256: 5, 257: 5, 258: 4, 259: 5,
+}  # fmt: skip
+ID_TO_CLASS = np.array([_IDS.get(number, -1) for number in range(261)])
+"""[261] semantic id -> class of the single-scan benchmark, 0 = ignored, -1 = no such id (semantic-kitti-api,
+config/semantic-kitti.yaml, learning_map); ids from 252 on are of things that move."""
+
+# Mean and standard deviation of intensity over each data set (ScaLR @ 53c474d, datasets/*_for_scalr.py).
+_NUSCENES_INTENSITY = 18.742355, 22.04632
+_REMISSION = 0.28613698, 0.14090556
+
+
+class SemanticKITTI(Dataset):
+    """SemanticKITTI, and any data set in its format; sequences that are not there are left out.
+
+    Intensity is where ranges meet: nuScenes stores 0 to 255, SemanticKITTI a remission of 0 to 1. Here it
+    is shifted and scaled to nuScenes' mean and standard deviation, so that a network that knows one data set
+    is not lost on the other, and nuScenes keeps the values that every published network was trained on. The
+    released codes do something else: see `SemanticKITTIReleased`.
+    """
+
+    name: ClassVar[str] = "semantickitti"
+    classes: ClassVar[tuple[str, ...]] = (
+        "car",
+        "bicycle",
+        "motorcycle",
+        "truck",
+        "other_vehicle",
+        "person",
+        "bicyclist",
+        "motorcyclist",
+        "road",
+        "parking",
+        "sidewalk",
+        "other_ground",
+        "building",
+        "fence",
+        "vegetation",
+        "trunk",
+        "terrain",
+        "pole",
+        "traffic_sign",
+    )
+    # CLIP2Scene @ f37dae7, utils/prompt_engineering.py: here all words are apart.
+    prompts: ClassVar[tuple[str, ...]] = tuple(name.replace("_", " ") for name in classes)
+    # Those of semantic-kitti-api, config/semantic-kitti.yaml (there blue, green, red).
+    colours: ClassVar[np.ndarray] = np.array(
+        [
+            (100, 150, 245),
+            (100, 230, 245),
+            (30, 60, 150),
+            (80, 30, 180),
+            (0, 0, 255),
+            (255, 30, 30),
+            (255, 40, 200),
+            (150, 30, 90),
+            (255, 0, 255),
+            (255, 150, 255),
+            (75, 0, 75),
+            (175, 0, 75),
+            (255, 200, 0),
+            (255, 120, 50),
+            (0, 175, 0),
+            (135, 60, 0),
+            (150, 240, 80),
+            (255, 240, 150),
+            (255, 0, 0),
+        ],
+        np.uint8,
+    )
+
+    def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
+        """Rows follow the sorted paths: the released skip rule rests on that. There are no versions.
+
+        Poses and calibration are read only where sweeps or images ask for them: fine-tuning needs no more
+        than ``velodyne`` and ``labels``.
+        """
+        scans = root.glob("sequences/[0-9][0-9]/velodyne/[0-9]*.bin")
+        folders = sorted({path.parents[1] for path in scans})
+        if not folders:
+            expected = "expected scans, sequences/00/velodyne/000000.bin and on"
+            raise InputError(f"{root / 'sequences'}: holds no sequence; {expected}")
+        return pd.DataFrame([row for folder in folders for row in _rows(root, folder, sweeps)])
+
+    def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Points [N, 3], metres, and intensity [N, 1] (float32 x, y, z, remission)."""
+        values = read_cloud(path, 4)
+        return values[:, :3].copy(), self.intensity(values[:, 3:])
+
+    @staticmethod
+    def intensity(remission: np.ndarray) -> np.ndarray:
+        """Remission, 0 to 1, on nuScenes' scale: mean and standard deviation of each data set agree."""
+        (mean, deviation), (here, spread) = _NUSCENES_INTENSITY, _REMISSION
+        return (remission - np.float32(here)) * np.float32(deviation / spread) + np.float32(mean)
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Labels [N], 0..19; the file holds a uint32 for each point, the upper 16 bits of it the instance."""
+        ids = read_values(path, np.uint32) & 0xFFFF
+        labels = ID_TO_CLASS[np.minimum(ids, len(ID_TO_CLASS) - 1)]
+        if (labels < 0).any():
+            valid = ", ".join(map(str, _IDS))
+            raise InputError(f"{path}: label id {ids[labels < 0][0]}; expected one of {valid}")
+        return labels
+
+
+class SemanticKITTIReleased(SemanticKITTI):
+    """SemanticKITTI with intensity as the released codes have it, beside nuScenes' 0 to 255.
+
+    The `format` of a data set in the configuration, for cells that are to repeat what was published.
+    """
+
+    name: ClassVar[str] = "semantickitti_released"
+
+    @staticmethod
+    def intensity(remission: np.ndarray) -> np.ndarray:
+        """Remission + 1 (CLIP2Scene @ f37dae7 and SLidR @ 14729d0, downstream/dataloader_kitti.py)."""
+        return remission + np.float32(1)
+
+
+def _rows(root: Path, folder: Path, sweeps: int) -> list[dict[str, Any]]:
+    """The rows of one sequence; a file's number is its line in ``poses.txt`` and ``times.txt``."""
+    scans, images = _stems(folder / "velodyne", ".bin"), set(_stems(folder / "image_2", ".png"))
+    labels = set(_stems(folder / "labels", ".label"))
+    numbers, path = [int(stem) for stem in scans], folder.relative_to(root)
+    calibration = read_calibration(folder / "calib.txt") if sweeps or images else {}
+    poses = _lidar_poses(folder / "poses.txt", calibration["Tr"], numbers) if sweeps else np.empty((0, 4, 4))
+    times = _times(folder / "times.txt", numbers)
+    camera = _camera(folder / "image_2" / f"{min(images)}.png", calibration) if images else {}
+    split = next((name for name, sequences in SPLITS.items() if int(folder.name) in sequences), None)
+    rows = []
+    for here, stem in enumerate(scans):
+        earlier = range(here - 1, max(-1, here - 1 - sweeps), -1)
+        relative = np.linalg.inv(poses[here]) @ poses[list(earlier)] if earlier else np.empty(0)
+        row = {
+            "id": f"{folder.name}/{stem}",
+            "scene": folder.name,
+            "splits": [split, *_ALSO[split]] if split else [],
+            "timestamp": round(1e6 * times[here]),
+            "points": str(path / f"velodyne/{stem}.bin"),
+            "labels": str(path / f"labels/{stem}.label") if stem in labels else None,
+            "sweep_points": [str(path / f"velodyne/{scans[k]}.bin") for k in earlier],
+            "sweep_poses": relative.reshape(-1),
+            "sweep_lags": [times[here] - times[k] for k in earlier],
+        }
+        image = {"camera_images": [str(path / f"image_2/{stem}.png")]}
+        rows.append(row | (camera | image if stem in images else _NO_CAMERA))
+    return rows
+
+
+_NO_CAMERA: dict[str, Any] = {
+    "camera_names": [],
+    "camera_images": [],
+    "camera_sizes": [],
+    "camera_intrinsics": [],
+    "camera_poses": [],
+}
+
+
+def _camera(image: Path, calibration: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the index says of the left colour camera; all images of a sequence are of one size.
+
+    P2 = K [I | t]: the camera stands beside camera 0, so t goes into the pose.
+    """
+    try:
+        with Image.open(image) as opened:
+            width, height = opened.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{image}: not a whole image ({error})") from None
+    projection, pose = calibration["P2"], calibration["Tr"].copy()
+    pose[:3, 3] += np.linalg.solve(projection[:, :3], projection[:, 3])
+    return {
+        "camera_names": ["image_2"],
+        "camera_sizes": [height, width],
+        "camera_intrinsics": projection[:, :3].reshape(-1),
+        "camera_poses": pose.reshape(-1),
+    }
+
+
+def read_calibration(path: Path) -> dict[str, np.ndarray]:
+    """The matrices of a ``calib.txt``, by name.
+
+    Returns:
+        ``P2`` [3, 4], rectified camera 0 -> pixels of the left colour camera; ``Tr`` [4, 4], lidar ->
+        rectified camera 0, metres; and the file's other projections [3, 4].
+
+    Raises:
+        InputError: the file is missing or damaged, or lacks P2 or Tr.
+    """
+    matrices = {}
+    for line in _lines(path, "a calibration"):
+        name, _, values = line.partition(":")
+        matrices[name] = _numbers([values], 12, path).reshape(3, 4)
+    if missing := {"P2", "Tr"} - matrices.keys():
+        raise InputError(f"{path}: has no line {min(missing)}; expected P2 and Tr")
+    return matrices | {"Tr": np.vstack([matrices["Tr"], [0, 0, 0, 1]])}
+
+
+def _lidar_poses(path: Path, to_camera: np.ndarray, numbers: list[int]) -> np.ndarray:
+    """Lidar to a frame of the sequence [F, 4, 4], metres; ``poses.txt`` has the poses of camera 0."""
+    lines = _lines(path, "a pose a scan (or set the data set's `sweeps` to 0)")
+    poses = np.tile(np.eye(4), (len(numbers), 1, 1))
+    poses[:, :3] = _take(_numbers(lines, 12, path), numbers, path).reshape(-1, 3, 4)
+    return poses @ to_camera
+
+
+def _times(path: Path, numbers: list[int]) -> np.ndarray:
+    """Seconds of each scan since the sequence's start; where there is no ``times.txt``, at 10 Hz."""
+    if not path.exists():
+        return PERIOD * np.array(numbers)
+    return _take(_numbers(_lines(path, "a time a scan"), 1, path)[:, 0], numbers, path)
+
+
+def _take(values: np.ndarray, numbers: list[int], path: Path) -> np.ndarray:
+    """The lines of these scans."""
+    if max(numbers) >= len(values):
+        raise InputError(
+            f"{path}: {len(values)} lines; expected one for scan {max(numbers):06d}, counted from 0"
+        )
+    return values[numbers]
+
+
+def _numbers(lines: list[str], count: int, path: Path) -> np.ndarray:
+    """Lines of `count` numbers each, [L, count] float64."""
+    try:
+        values = np.array([line.split() for line in lines], np.float64).reshape(len(lines), count)
+    except ValueError:
+        raise InputError(f"{path}: expected lines of {count} numbers") from None
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: holds a number that is not finite")
+    return values
+
+
+def _lines(path: Path, content: str) -> list[str]:
+    try:
+        return [line for line in path.read_text().splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected {content}") from None
+
+
+def _stems(folder: Path, suffix: str) -> list[str]:
+    """Sorted names of a folder's files, without their suffix; none if there is no folder."""
+    return sorted(path.stem for path in folder.glob(f"[0-9]*{suffix}") if path.stem.isdigit())
