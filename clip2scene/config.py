@@ -52,6 +52,11 @@ class Synthetic(Section):
     rain: Fraction = 0.0
     """Strength of rain: returns lost and weakened, wet ground, dim images."""
 
+    @property
+    def captioned(self) -> bool:
+        """Whether there are crops with captions, from which a teacher can be trained."""
+        return self.format == "nuscenes"
+
 
 class Rooms(Section):
     """A synthetic data set: furnished rooms scanned by a posed RGB-D camera."""
@@ -72,6 +77,11 @@ class Rooms(Section):
     """Standard deviation of the measured depth, metres."""
     vertex_spacing: float = Field(default=0.05, gt=0)
     """Distance of the mesh's vertices, about, metres; ScanNet's is 0.02."""
+
+    @property
+    def captioned(self) -> bool:
+        """Whether there are crops with captions, from which a teacher can be trained."""
+        return True
 
 
 class DatasetConfig(Section):
@@ -104,9 +114,9 @@ class DatasetConfig(Section):
     @classmethod
     def _format_of_synthetic(cls, values: Any) -> Any:
         """What is made has the format of the data set, and its parameters are those of this format."""
-        if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict):
+        if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict | Section):
             default = cls.model_fields["format"].default
-            values = {**values, "synthetic": {**made, "format": values.get("format", default)}}
+            values = {**values, "synthetic": {**dict(made), "format": values.get("format", default)}}
         return values
 
 

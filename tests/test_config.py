@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clip2scene.config import Config, load_config, parse_config
+from clip2scene.config import Config, Rooms, load_config, parse_config
 from clip2scene.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,30 @@ def test_one_method_may_differ():
     config = parse_config({"datasets": DATASETS, "pretrain": {"by_method": {"ppkt": {"epochs": 50}}}}, "")
     assert config.pretrain.of("ppkt").epochs == 50
     assert config.pretrain.of("slidr").epochs == config.pretrain.epochs
+
+
+def test_one_data_set_may_differ_and_prevails():
+    own = {"epochs": 30, "by_method": {"slidr": {"pairs": 7}}}
+    datasets = {"scans": {"root": "data", "pretrain": own, "finetune": {"batch_size": 5}}, **DATASETS}
+    general = {"by_method": {"ppkt": {"epochs": 50, "pairs": 9}}}
+    config = parse_config({"datasets": datasets, "pretrain": general}, "")
+    ppkt, slidr = (config.on("scans").pretrain.of(method) for method in ("ppkt", "slidr"))
+    assert (ppkt.epochs, ppkt.pairs, slidr.epochs, slidr.pairs) == (30, 9, 30, 7)
+    assert config.on("scans").finetune.batch_size == 5
+    assert config.on("nuscenes") == config
+    with pytest.raises(InputError, match="unknown key, did you mean epochs?"):
+        parse_config({"datasets": {"scans": {"root": "data", "pretrain": {"epoch": 1}}}}, "")
+
+
+def test_what_is_made_follows_the_format():
+    datasets = {"rooms": {"format": "scannet", "root": "data", "synthetic": {"images": 4}}}
+    config = parse_config({"datasets": datasets}, "")
+    assert config.datasets["rooms"].synthetic == Rooms(images=4)
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(InputError, match="beams: unknown key"):
+        parse_config({"datasets": {"rooms": {**datasets["rooms"], "synthetic": {"beams": 4}}}}, "")
+    with pytest.raises(InputError, match="'mine'.* 'nuscenes', 'semantickitti', 'scannet'"):
+        parse_config({"datasets": {"rooms": {**datasets["rooms"], "format": "mine"}}}, "")
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("config/*.yaml")), ids=lambda path: path.name)

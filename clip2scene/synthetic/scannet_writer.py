@@ -211,3 +211,6 @@ def _jpeg(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()
+
+
+writer = ScanNetWriter

@@ -11,7 +11,14 @@ from clip2scene.files import sha256
 from clip2scene.models.clip import EMBEDDED, load_clip
 from clip2scene.models.maskclip import load_maskclip
 from clip2scene.models.prompts import text_embeddings
-from clip2scene.training.teacher import balance, contrastive_step, crop_square, prepare_teacher
+from clip2scene.training.teacher import (
+    balance,
+    contrastive_step,
+    crop_square,
+    prepare_teacher,
+    read_captions,
+    read_crops,
+)
 
 COLOURS = {"car": (200, 40, 40), "terrain": (40, 200, 40), "bus": (40, 40, 200)}
 
@@ -125,6 +132,23 @@ def test_weights_of_another_model_are_refused(tmp_path):
 def test_what_cannot_be_prepared_is_named(config, message, tmp_path):
     with pytest.raises(InputError, match=message):
         prepare_teacher(Teacher(**config), [], tmp_path / "teacher.pt", 0)
+
+
+def test_several_data_sets_teach_together(captions, tmp_path):
+    """Each with images of its own root, and equal paths within them."""
+    other = tmp_path / "other" / "v2.0" / "captions.parquet"
+    other.parent.mkdir(parents=True)
+    Image.new("RGB", (60, 60), (10, 10, 10)).save(tmp_path / "other" / "0.png")
+    row = {"image": "0.png", "x0": 0, "y0": 0, "x1": 60, "y1": 60, "caption": "a sofa", "name": "sofa"}
+    pd.DataFrame([row]).to_parquet(other)
+    table = pd.concat([read_captions(captions), read_captions(other)], ignore_index=True)
+    crops = read_crops(table, 8).float().mean(dim=(2, 3))
+    assert crops[-1].tolist() == [10, 10, 10]
+    for name, colour in zip(table["name"][:-1], crops[:-1], strict=True):
+        assert np.allclose(colour, COLOURS[name], atol=12)
+    prepare_teacher(
+        Teacher(training=TeacherTraining(steps=1, batch_size=4)), [captions, other], tmp_path / "t", 0
+    )
 
 
 def test_captions_that_are_incomplete_are_refused(captions, tmp_path):
