@@ -315,14 +315,15 @@ class Config(Section):
     """MLflow."""
 
     def on(self, dataset: str) -> "Config":
-        """The configuration as a run on `dataset` sees it, with its own `pretrain` and `finetune`."""
-        own = self.datasets[dataset]
+        """The configuration as a run on `dataset` sees it: its own keys prevail, over `by_method` too."""
+        own, general = self.datasets[dataset].pretrain, self.pretrain.by_method
         by_method = {
-            method: {key: value for key, value in keys.items() if key not in own.pretrain}
-            for method, keys in self.pretrain.by_method.items()
+            method: {key: value for key, value in keys.items() if key not in own}
+            for method, keys in general.items()
         }
-        pretrain = Pretraining(**{**self.pretrain.model_dump(), "by_method": by_method, **own.pretrain})
-        finetune = Finetuning(**{**self.finetune.model_dump(), **own.finetune})
+        by_method |= own.get("by_method", {})
+        pretrain = Pretraining(**{**self.pretrain.model_dump(), **own, "by_method": by_method})
+        finetune = Finetuning(**{**self.finetune.model_dump(), **self.datasets[dataset].finetune})
         return self.model_copy(update={"pretrain": pretrain, "finetune": finetune})
 
 

@@ -12,7 +12,6 @@ from pydantic import Field, ValidationError, model_validator
 from clip2scene.config import Config, Section
 from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_spec
-from clip2scene.synthetic.generate import CAPTIONED
 
 Kind = Literal["teacher", "encoder", "pretrain", "annotation_free", "projection", "finetune", "linear_probe"]
 Table = Literal["main", "cross_domain"]
@@ -177,9 +176,10 @@ def teacher_run(config: Config) -> Run:
         InputError: it is to be trained on a data set that has no captions.
     """
     sources = config.teacher.datasets if config.teacher.pretrained == "train" else ()
-    captioned = [n for n, data in config.datasets.items() if data.synthetic and data.format in CAPTIONED]
+    made = {name: section.synthetic for name, section in config.datasets.items() if section.synthetic}
+    captioned = [name for name, parameters in made.items() if parameters.captioned]
     for name in sources:
-        _known(name, captioned, "teacher.datasets: synthetic data set")
+        _known(name, captioned, "teacher.datasets: data set with captions")
     return _keyed(Run("teacher", pretrain=" ".join(sources), seed=config.seed), config)
 
 

@@ -4,18 +4,18 @@ from pathlib import Path
 
 from clip2scene.config import Config
 from clip2scene.experiments import Run, digest, encoder_run, teacher_run
-from clip2scene.synthetic.generate import CAPTIONED, MARKER
+from clip2scene.synthetic.generate import MARKER
 
 
 def synthetic(config: Config, dataset: str) -> list[Path]:
     """The files that say that a synthetic data set is complete, whatever its format."""
     section = config.datasets[dataset]
-    captioned = [captions(config, dataset)] if section.format in CAPTIONED else []
+    captioned = [captions(config, dataset)] if section.synthetic.captioned else []
     return [section.root / MARKER, *captioned]
 
 
 def captions(config: Config, dataset: str) -> Path:
-    """Crops and captions of a synthetic data set, of a format that has them."""
+    """Crops and captions of a synthetic data set, if there are any."""
     section = config.datasets[dataset]
     return section.root / section.version / "captions.parquet"
 

@@ -24,7 +24,7 @@ from clip2scene.models.prompts import write_text_embeddings
 from clip2scene.models.weights import read_checkpoint
 from clip2scene.pairing.superpixels import write_superpixels
 from clip2scene.stages import compute
-from clip2scene.synthetic.generate import CAPTIONED, WRITERS
+from clip2scene.synthetic.generate import WRITERS
 from clip2scene.training.checkpoint import load_backbone
 from clip2scene.workflow import Workflow
 
@@ -65,7 +65,7 @@ def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> W
     (folder / "experiments.tsv").write_text("\n".join(["\t".join(Experiment.model_fields), *table]) + "\n")
     datasets = {"captions": DatasetConfig(root=tiny_root, version="v1.0-tiny", synthetic={}), name: data}
     captioned = [
-        name for name, section in datasets.items() if section.synthetic and section.format in CAPTIONED
+        name for name, section in datasets.items() if section.synthetic and section.synthetic.captioned
     ]
     return Workflow(
         Config(

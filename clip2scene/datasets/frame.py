@@ -55,7 +55,7 @@ class Frame:
         id: The keyframe's identifier, unique in its data set (nuScenes: the sample token).
         points: [N, 3] float32, metres, sensor frame of the keyframe.
         features: [N, C] float32: intensity [N, 1] for lidar, on nuScenes' scale of 0 to 255 whatever the data
-            set (see `clip2scene.datasets.semantickitti`); colour [N, 3] for a scan by an RGB-D camera.
+            set (see `clip2scene.datasets.semantickitti`); colour [N, 3], -1 to 1, for RGB-D.
         sweep: [N] int64: 0 for points of the keyframe, k for those of the k-th earlier sweep.
         labels: [N] int64, 0 = ignored, c = c-th of the data set's classes; earlier sweeps are 0. None if
             unlabelled.

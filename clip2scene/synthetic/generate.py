@@ -20,8 +20,6 @@ WRITERS = {
     "scannet": "clip2scene.synthetic.scannet_writer",
 }
 """Modules whose `writer` is a `Writer`, by the format that it writes."""
-CAPTIONED = ("nuscenes", "scannet")
-"""Formats whose writer also writes ``captions.parquet``, crops and captions for a teacher to learn from."""
 MARKER = "synthetic.json"
 """File in the data root that says what the data set was made from; written last."""
 
