@@ -1,11 +1,12 @@
 """Sparse convolution and its gradients over a kernel map, in plain PyTorch: the native backend's operator.
 
-Offset by offset of the kernel, the rows of its pairs are gathered and multiplied with the offset's matrix;
-then all products are added up by output voxel in one call. What is gathered stays small enough for the
-processor's cache, and only the features and the weights are kept for the gradient. Every sum runs in a fixed
-order (`Bags`): results are bit-identical from run to run at a fixed number of threads.
+Tile by tile of the output voxels and offset by offset of the kernel, the rows of the pairs are gathered and
+multiplied with the offset's matrix; then the tile's products are added up by output voxel in one call, while
+they are in the processor's cache. Only the features and the weights are kept for the gradient. Every sum runs
+in a fixed order (`Bags`): results are bit-identical from run to run at a fixed number of threads.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,32 +41,57 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.kernel_map, ctx.transposed = kernel_map, transposed
-        products = features.new_empty(kernel_map.n_pairs, weight.shape[2])
-        matrices = weight.unbind()
-        for block, product in kernel_map.blocks(products, transposed):
-            torch.mm(features.index_select(0, block.source), matrices[block.offset], out=product)
-        result = kernel_map.sum(products, transposed)
-        if kernel_map.identity is not None:
-            result.addmm_(features, matrices[kernel_map.identity])
-        return result
+        return _sum_products(features, weight.unbind(), kernel_map, transposed)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         features, weight = ctx.saved_tensors
-        kernel_map, wanted = ctx.kernel_map, ctx.needs_input_grad[0]
-        gradient = gradient.contiguous()
-        products = gradient.new_empty(kernel_map.n_pairs, weight.shape[1] if wanted else 0)
-        weight_gradient = torch.zeros_like(weight)
-        matrices, matrix_gradients = weight.transpose(1, 2).unbind(), weight_gradient.unbind()
-        for block, product in kernel_map.blocks(products, ctx.transposed):
-            rows = gradient.index_select(0, block.target)
-            torch.mm(features.index_select(0, block.source).t(), rows, out=matrix_gradients[block.offset])
-            if wanted:
-                torch.mm(rows, matrices[block.offset], out=product)
-        result = kernel_map.sum(products, not ctx.transposed) if wanted else None
-        if kernel_map.identity is not None:
-            torch.mm(features.t(), gradient, out=matrix_gradients[kernel_map.identity])
-            if wanted:
-                result.addmm_(gradient, matrices[kernel_map.identity])
-        return result, weight_gradient, None, None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+        outer = features, weight_gradient.unbind()
+        matrices = weight.transpose(1, 2).unbind()
+        result = _sum_products(gradient.contiguous(), matrices, ctx.kernel_map, not ctx.transposed, outer)
+        return result, weight_gradient.to(weight.dtype), None, None
+
+
+def _sum_products(
+    rows: Tensor,
+    matrices: Sequence[Tensor],
+    kernel_map: KernelMap,
+    transposed: bool,
+    outer: tuple[Tensor, Sequence[Tensor]] | None = None,
+) -> Tensor:
+    """Sums [V', C'] over the pairs of a row [C] times the matrix of the offset, tile by tile of the sums.
+
+    Args:
+        rows: [V, C].
+        matrices: K of shape [C, C'].
+        kernel_map: The pairs.
+        transposed: Exchange inputs and outputs.
+        outer: Features [V', C'] and K totals [C', C]: to the offset's total, features.T @ rows is added over
+            its pairs, as the gradient of the weights wants it; each row is gathered once for both.
+    """
+    tiles, identity = kernel_map.tiles(transposed), kernel_map.identity
+    result = rows.new_empty(tiles[-1].rows.stop, matrices[0].shape[1])
+    products = rows.new_empty(max(tile.n_pairs for tile in tiles), matrices[0].shape[1])
+    for tile in tiles:
+        for block in tile.blocks:
+            picked = rows.index_select(0, block.source)
+            torch.mm(picked, matrices[block.offset], out=products[block.place])
+            if outer is not None:
+                _add_product(outer[1][block.offset], outer[0].index_select(0, block.target), picked)
+        sums = tile.bags.sum(products)
+        if identity is not None:
+            sums.addmm_(rows[tile.rows], matrices[identity])
+            if outer is not None:
+                _add_product(outer[1][identity], outer[0][tile.rows], rows[tile.rows])
+        result[tile.rows] = sums
+    return result
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Total [A, B] += a.T @ b for a [p, A], b [p, B]; a float32 total of bf16 factors stays float32."""
+    if total.dtype == a.dtype:
+        total.addmm_(a.t(), b)
+    else:
+        total += a.t() @ b

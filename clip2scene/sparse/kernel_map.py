@@ -4,67 +4,119 @@ Offsets are MinkowskiEngine's: x fastest, -1..1 for kernel 3, -2..2 for 5, and 0
 input's tensor stride times the dilation.
 """
 
-from collections.abc import Iterator
 from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from clip2scene.sparse.coordinates import shift
 from clip2scene.sparse.linear import Bags
 
+_TILE = 4096  # output voxels of a tile: their products mostly stay in a core's cache; a GPU takes all at once
+
 
 class Block(NamedTuple):
-    """The pairs of one offset: rows `source` [p] are multiplied by its matrix and go to rows `target` [p]."""
+    """The pairs of one offset in a tile: rows `source` [p] times its matrix go to rows `target` [p].
+
+    `place` is where their products stand among those of the tile.
+    """
 
     offset: int
+    place: slice
     source: Tensor
     target: Tensor
 
 
+class Tile(NamedTuple):
+    """Consecutive output voxels `rows`, their pairs by offset, and which products a voxel is the sum of."""
+
+    rows: slice
+    n_pairs: int
+    blocks: list[Block]
+    bags: Bags
+
+
 class KernelMap:
-    """Pairs of input and output voxels, sorted by kernel offset.
+    """Pairs of input and output voxels, by tile of the output and kernel offset.
 
     Attributes:
-        sizes: K numbers of pairs, offset by offset.
-        n_pairs: Their sum.
+        n_pairs: Number of pairs, less those of `identity`.
         identity: Offset under which every voxel meets itself and which is left out of the pairs; None if none
             does.
     """
 
-    def __init__(
-        self,
-        inputs: Tensor,
-        outputs: Tensor,
-        sizes: list[int],
-        n_voxels: tuple[int, int],
-        identity: int | None,
-    ) -> None:
-        """Pairs of `inputs` [P] and `outputs` [P], of which there are `n_voxels`, `sizes` at a time."""
-        self.sizes, self.n_pairs, self.identity = sizes, sum(sizes), identity
-        self._inputs, self._outputs, self._n_voxels = inputs.int(), outputs.int(), n_voxels
-        parts = enumerate(zip(self._inputs.split(sizes), self._outputs.split(sizes), strict=True))
-        self._blocks = [Block(offset, *voxels) for offset, voxels in parts if sizes[offset]]
-        self._transposed_blocks = [Block(b.offset, b.target, b.source) for b in self._blocks]
-        self._filled = [size for size in sizes if size]
+    def __init__(self, table: Tensor, n_inputs: int, symmetric: bool) -> None:
+        """Pairs from a table of neighbours.
 
-    def blocks(self, products: Tensor, transposed: bool) -> Iterator[tuple[Block, Tensor]]:
-        """The offsets that have pairs, each with its part of the rows of `products` [P, C]."""
-        blocks = self._transposed_blocks if transposed else self._blocks
-        return zip(blocks, products.split(self._filled), strict=True)
+        Args:
+            table: [K, V_out] int32, input voxel that each output voxel meets under each offset; -1 = none.
+            n_inputs: V_in.
+            symmetric: Inputs are the outputs, and what offset k pairs, offset K - 1 - k pairs the other way.
+        """
+        self._shape = len(table), n_inputs
+        self.identity = len(table) // 2 if symmetric else None
+        self._tiles = _tiles(table)
+        self._table = None if symmetric else table
+        self.n_pairs = sum(tile.n_pairs for tile in self._tiles)
 
-    def sum(self, products: Tensor, transposed: bool) -> Tensor:
-        """Add products [P, C] up by output voxel, or by input voxel if `transposed`."""
-        return (self._by_input if transposed else self._by_output).sum(products)
+    def tiles(self, transposed: bool) -> list[Tile]:
+        """The tiles of the outputs; of the inputs if `transposed`, which are then what is summed up.
+
+        The pairs of a symmetric map are their own transposed ones, under the opposite offsets.
+        """
+        return self._transposed_tiles if transposed else self._tiles
 
     @cached_property
-    def _by_output(self) -> Bags:
-        return Bags.group(self._outputs, self._n_voxels[1])
+    def _transposed_tiles(self) -> list[Tile]:
+        if self._table is None:
+            last = self._shape[0] - 1
+            return [
+                tile._replace(blocks=[block._replace(offset=last - block.offset) for block in tile.blocks])
+                for tile in self._tiles
+            ]
+        hits = (self._table >= 0).flatten().nonzero()[:, 0]
+        offsets, outputs = hits // self._table.shape[1], hits % self._table.shape[1]
+        inputs = self._table.flatten()[hits]
+        transposed = self._table.new_full(self._shape, -1)
+        transposed[offsets, inputs] = outputs.int()
+        return _tiles(transposed)
 
-    @cached_property
-    def _by_input(self) -> Bags:
-        return Bags.group(self._inputs, self._n_voxels[0])
+
+def _tiles(table: Tensor) -> list[Tile]:
+    """Tiles of the pairs in a table [K, V] (see `KernelMap`)."""
+    volume, n_voxels = table.shape
+    n_tiles = 1 if table.is_cuda else -(-n_voxels // _TILE)
+    size = -(-n_voxels // n_tiles)
+    padded = pad(table, (0, n_tiles * size - n_voxels), value=-1)
+    padded = padded.view(volume, n_tiles, size).transpose(0, 1).contiguous()  # [T, K, size]
+    hit = padded >= 0
+    pairs = hit.flatten().nonzero()[:, 0]
+    sources = padded.flatten()[pairs]
+    targets = (pairs // (volume * size) * size + pairs % size).int()
+
+    counts = hit.sum(2)
+    totals = counts.sum(1)
+    first = totals.cumsum(0) - totals
+    place = torch.arange(len(pairs), device=table.device) - first.repeat_interleave(totals)
+    places = torch.full_like(padded, -1).flatten().index_copy_(0, pairs, place.int())
+    places = places.view(n_tiles, volume, size).transpose(1, 2).flatten()  # by output voxel, then by offset
+    members = places[places >= 0]
+    offsets = pad(hit.sum(1).cumsum(1), (1, 0)).int()  # [T, size + 1]
+
+    totals = totals.tolist()
+    parts = zip(sources.split(totals), targets.split(totals), members.split(totals), offsets, strict=True)
+    tiles = []
+    for i, (sizes, (source, target, member, offset)) in enumerate(zip(counts.tolist(), parts, strict=True)):
+        start, stop = i * size, min((i + 1) * size, n_voxels)
+        ends = list(accumulate(sizes, initial=0))
+        places = [slice(*ends[k : k + 2]) for k in range(volume)]
+        blocks = [Block(k, p, source[p], target[p]) for k, p in enumerate(places) if sizes[k]]
+        bags = Bags(member, offset[: stop - start + 1])
+        tiles.append(Tile(slice(start, stop), ends[-1], blocks, bags))
+    return tiles
 
 
 def build_kernel_map(
@@ -84,19 +136,18 @@ def build_kernel_map(
         dilation: Spacing of the kernel's offsets, in input voxels.
     """
     symmetric = inputs is outputs and kernel_size % 2 == 1
-    volume = kernel_size**3
-    n_offsets = volume // 2 if symmetric else volume
-    table = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation, n_offsets)
-    hit = table >= 0
-    sizes = hit.sum(1).tolist()
-    pairs = hit.flatten().nonzero()[:, 0]
-    source, target = table.flatten()[pairs], pairs % len(outputs)
-    if symmetric:
-        mirrored_source, mirrored_target = reversed(target.split(sizes)), reversed(source.split(sizes))
-        source, target = torch.cat([source, *mirrored_source]), torch.cat([target, *mirrored_target])
-        sizes = [*sizes, 0, *reversed(sizes)]
-    identity = volume // 2 if symmetric else None
-    return KernelMap(source, target, sizes, (len(inputs), len(outputs)), identity)
+    volume, n_voxels = kernel_size**3, len(outputs)
+    if not symmetric:
+        table = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation)
+        return KernelMap(table, len(inputs), symmetric)
+    half = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation, volume // 2)
+    table = half.new_full((volume, n_voxels), -1)
+    table[: len(half)] = half
+    pairs = (half >= 0).flatten().nonzero()[:, 0]
+    offsets, targets = pairs // n_voxels, pairs % n_voxels
+    mirrored = (volume - 1 - offsets) * n_voxels + half.flatten()[pairs]
+    table.view(-1).index_copy_(0, mirrored, targets.int())
+    return KernelMap(table, n_voxels, symmetric)
 
 
 def find_neighbours(
@@ -107,7 +158,7 @@ def find_neighbours(
     dilation: int = 1,
     n_offsets: int | None = None,
 ) -> Tensor:
-    """Position in `keys` of each query's neighbour under the first n offsets (None: all): [n, Q], -1 if none.
+    """Position in `keys` of each query's neighbour under the first n offsets, or -1: [n, Q] int32.
 
     Neighbours along x lie side by side in the sorted keys, so that only the first of a row of the kernel is
     searched for; from there to the next are at most `dilation` keys.
@@ -120,13 +171,13 @@ def find_neighbours(
     end = keys.new_full((1,), torch.iinfo(keys.dtype).max)
     ended = torch.cat([keys, end])  # past the last key, so that every position can be read
     wanted = queries + keys.new_tensor(starts)[:, None]  # [rows of the kernel, Q]
-    position = torch.searchsorted(keys, wanted)
-    found = ended.take(position)
+    position = torch.searchsorted(keys, wanted, out_int32=True)
+    found = ended[position]
     columns = [torch.where(found == wanted, position, -1)]
     for _ in range(kernel_size - 1):
         wanted = wanted + step
         for _ in range(dilation):
             position = position + (found < wanted)
-            found = ended.take(position)
+            found = ended[position]
         columns.append(torch.where(found == wanted, position, -1))
     return torch.stack(columns, dim=1).flatten(0, 1)[:n_offsets]

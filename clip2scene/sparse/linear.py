@@ -28,11 +28,6 @@ class Bags:
     offsets: Tensor
     weights: Tensor | None = None
 
-    @classmethod
-    def group(cls, rows: Tensor, n_rows: int) -> "Bags":
-        """Bags of entries p = 0..P-1 that go to rows [P] of `n_rows`, in the order of p."""
-        return cls(rows.argsort(stable=True).int(), _offsets(rows, n_rows))
-
     def sum(self, rows: Tensor) -> Tensor:
         """Sums [R, C] of the rows [N, C]."""
         weights = None if self.weights is None else self.weights.to(rows.dtype)

@@ -1,15 +1,30 @@
-"""Speed of the sparse engine on a made-up lidar scan; run with `pytest tests/benchmarks --benchmark-only`.
+"""Speed and memory of the sparse engine, beside MinkowskiEngine where that is installed: `make benchmark`.
 
-Threads are those of the environment (OMP_NUM_THREADS).
+Threads are those of the environment (OMP_NUM_THREADS). docs/performance.md says how to read the numbers.
 """
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from clip2scene.machine import keep_freed_memory
 from clip2scene.models.backbones import build_backbone
-from clip2scene.sparse import Geometry
-from clip2scene.sparse.convolution import convolve
+from clip2scene.sparse import Backend, Geometry
+
+BACKENDS = ["native", *(["minkowski"] if find_spec("MinkowskiEngine") else [])]
+NUSCENES = {"clouds": 2, "azimuths": 1900, "voxels": 30_000}  # two clouds of 29,000 voxels
+# stride, channels in and out: every submanifold convolution of Res16UNet34C and SPVCNN but the first
+LAYERS = [(1, 32, 32), (4, 64, 64), (1, 96, 96), (4, 128, 128), (8, 256, 256), (8, 384, 256), (16, 256, 256)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory():
+    keep_freed_memory()  # as every stage does
 
 
 def scan(seed: int, azimuths: int, voxels: int) -> np.ndarray:
@@ -38,21 +53,93 @@ def scan(seed: int, azimuths: int, voxels: int) -> np.ndarray:
     return rng.permutation(unique)[:voxels]
 
 
+@cache
 def batch(clouds: int, azimuths: int, voxels: int) -> torch.Tensor:
     """Coordinates [V, 4] of several scans."""
     scans = [scan(seed, azimuths, voxels) for seed in range(clouds)]
-    return torch.cat([torch.from_numpy(np.insert(s, 0, i, axis=1)) for i, s in enumerate(scans)])
+    return torch.cat([torch.from_numpy(np.insert(s, 0, i, axis=1)) for i, s in enumerate(scans)]).int()
 
 
-@pytest.fixture(scope="module")
-def one_scan():
-    """A nuScenes-sized scan."""
-    return batch(1, 1085, 30_000)
+def backend_of(name: str) -> type[Backend]:
+    return build_backbone("spvcnn", 1, 0.01, name).backend
 
 
-def training_step(name: str, width: float, coordinates: torch.Tensor):
+def peak_mib(step: Callable[[], object]) -> float:
+    """What a step takes of memory beyond what the process has, at most; by Linux' own account."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = resident("VmRSS")
+    step()
+    return (resident("VmHWM") - before) / 1024
+
+
+def resident(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_kernel_maps_of_all_levels(benchmark, backend):
+    """What a U-Net looks up before it multiplies: the kernels of 3 and the strided ones of five levels."""
+    coordinates = batch(**NUSCENES)
+
+    def build():
+        geometry = backend_of(backend)(coordinates)
+        x = torch.ones(len(coordinates), 1)
+        for stride in (1, 2, 4, 8, 16):
+            geometry.convolve(x, torch.ones(27, 1, 1), stride, 3)
+            x = geometry.convolve(x, torch.ones(8, 1, 1), stride, 2, 2)
+
+    benchmark.group = "kernel maps"
+    benchmark.extra_info["voxels"] = len(coordinates)
+    benchmark(build)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("direction", ["forward", "forward and backward"])
+@pytest.mark.parametrize(("stride", "in_channels", "channels"), LAYERS)
+def test_convolution(benchmark, backend, direction, stride, in_channels, channels):
+    """A convolution over maps that are there, beside its floor: a matrix product of as many multiply-adds."""
+    coordinates = batch(**NUSCENES)
+    geometry = backend_of(backend)(coordinates)
+    backward = direction != "forward"
+    features = torch.randn(len(geometry.coordinates(stride)), in_channels, requires_grad=backward)
+    weight = torch.randn(27, in_channels, channels, requires_grad=backward)
+    upstream = torch.randn(len(features), channels)
+
+    def run():
+        result = geometry.convolve(features, weight, stride, 3)
+        if backward:
+            torch.autograd.grad(result, (features, weight), upstream)
+
+    pairs = Geometry(coordinates).kernel_map(stride, 3).n_pairs + len(features)
+    gflop = (6e-9 if backward else 2e-9) * pairs * in_channels * channels
+    benchmark.group = f"stride {stride}, {in_channels} to {channels} channels, {direction}"
+    benchmark.extra_info.update(voxels=len(features), pairs=pairs, gflop=gflop)
+    benchmark.pedantic(run, rounds=7, warmup_rounds=1)
+
+
+def test_floor(benchmark):
+    """The machine's rate of multiply-adds: divide a convolution's `gflop` by this one's, per second."""
+    a, b, out = torch.randn(4096, 256), torch.randn(256, 256), torch.empty(4096, 256)
+    benchmark.group = "floor"
+    benchmark.extra_info["gflop"] = 2e-9 * 4096 * 256**2
+    benchmark.pedantic(lambda: torch.mm(a, b, out=out), rounds=50, warmup_rounds=5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("name", "width", "size"),
+    [
+        ("spvcnn", 0.125, {"clouds": 3, "azimuths": 240, "voxels": 6_000}),  # the embedded experiment
+        ("spvcnn", 1, NUSCENES),
+        ("res16unet34c", 1, NUSCENES),
+    ],
+)
+def test_training_step(benchmark, backend, name, width, size):
+    """Forward, loss, backward, optimiser."""
+    coordinates = batch(**size)
     torch.manual_seed(0)
-    network = build_backbone(name, 1, width)
+    network = build_backbone(name, 1, width, backend)
     optimiser = torch.optim.SGD(network.parameters(), 0.01)
     features = torch.rand(len(coordinates), 1)
     target = torch.randn(len(coordinates), network.out_channels)
@@ -62,50 +149,22 @@ def training_step(name: str, width: float, coordinates: torch.Tensor):
         torch.nn.functional.mse_loss(network(coordinates, features), target).backward()
         optimiser.step()
 
-    return step
+    benchmark.group = f"training step of {name}, width {width}"
+    benchmark.extra_info.update(voxels=len(coordinates), peak_mib=peak_mib(step))
+    benchmark.pedantic(step, rounds=5)
 
 
-def test_kernel_maps_of_all_levels(benchmark, one_scan):
-    def build():
-        geometry = Geometry(one_scan)
-        x = torch.ones(len(one_scan), 1)
-        for stride in (1, 2, 4, 8, 16):
-            geometry.convolve(x, torch.ones(27, 1, 1), stride, 3)
-            x = geometry.convolve(x, torch.ones(8, 1, 1), stride, 2, 2)
+@pytest.mark.parametrize("clouds", [2, 4, 8, 16, 32])
+def test_growth(benchmark, clouds):
+    """Inference of an SPVCNN of a quarter of the channels, maps included, up to a million voxels."""
+    coordinates = batch(clouds, azimuths=2200, voxels=31_250)
+    network = build_backbone("spvcnn", 1, 0.25).eval()
+    features = torch.rand(len(coordinates), 1)
 
-    benchmark.extra_info["voxels"] = len(one_scan)
-    benchmark(build)
+    @torch.no_grad()
+    def infer():
+        network(coordinates, features)
 
-
-@pytest.mark.parametrize("channels", [8, 32, 96, 256])
-@pytest.mark.parametrize("direction", ["forward", "forward and backward"])
-def test_convolution(benchmark, one_scan, channels, direction):
-    geometry = Geometry(one_scan)
-    kernel_map = geometry.kernel_map(1, 3)
-    backward = direction != "forward"
-    features = torch.randn(len(one_scan), channels, requires_grad=backward)
-    weight = torch.randn(27, channels, channels, requires_grad=backward)
-    upstream = torch.randn(len(one_scan), channels)
-
-    def run():
-        result = convolve(features, weight, kernel_map)
-        if backward:
-            torch.autograd.grad(result, (features, weight), upstream)
-
-    pairs = kernel_map.n_pairs + len(one_scan)
-    benchmark.extra_info.update(voxels=len(one_scan), pairs=pairs, gflop=2e-9 * pairs * channels**2)
-    benchmark(run)
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "clouds", "azimuths", "voxels"),
-    [
-        ("spvcnn", 0.25, 3, 360, 6_000),  # the embedded experiment
-        ("spvcnn", 1, 1, 1085, 30_000),
-        ("res16unet34c", 1, 1, 1085, 30_000),
-    ],
-)
-def test_training_step(benchmark, name, width, clouds, azimuths, voxels):
-    coordinates = batch(clouds, azimuths, voxels)
-    benchmark.extra_info["voxels"] = len(coordinates)
-    benchmark.pedantic(training_step(name, width, coordinates), rounds=5, warmup_rounds=1)
+    benchmark.group = "growth"
+    benchmark.extra_info.update(voxels=len(coordinates), peak_mib=peak_mib(infer))
+    benchmark.pedantic(infer, rounds=3)
