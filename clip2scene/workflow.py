@@ -86,10 +86,10 @@ class Workflow:
         groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
         for run in self.runs.values():
             if run.kind not in _UPSTREAM:
-                tables = tuple(table for table, runs in self.tables.items() if run.key in runs)
+                first_table = next(table for table, runs in self.tables.items() if run.key in runs)
                 own = () if self.config.share_process else (run.key,)
                 what = run.kind, run.method, run.recipe, run.backbone, run.pretrain, run.target
-                groups[*what, *tables, *own].append(run)
+                groups[*what, first_table, *own].append(run)
         return {self._name(runs): runs for runs in groups.values()}
 
     def _name(self, runs: list[Run]) -> str:
@@ -100,7 +100,8 @@ class Workflow:
 
     def manifests(self, table: Table) -> list[Path]:
         """The files that say which downstream runs of a result table are finished."""
-        jobs = (name for name, runs in self.jobs.items() if runs[0].key in self.tables[table])
+        asked = self.tables[table].keys()
+        jobs = (name for name, runs in self.jobs.items() if not asked.isdisjoint(run.key for run in runs))
         return [self.config.results / "jobs" / f"{name}.json" for name in jobs]
 
     def writer_code(self, dataset: str) -> str:
