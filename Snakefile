@@ -22,10 +22,16 @@ pathvars:
     benchmarks=f"{settings.results}/benchmarks",
 
 
+# More, with --set-scatter, for more machines: `superpixels` is packed to the same file.
+scattergather:
+    superpixels=1 if settings.share_process else 100,
+
+
 wildcard_constraints:
     data="|".join(experiment.prepared),
     job="|".join(experiment.jobs),
     run="[0-9a-f]{12}",
+    settings="[0-9a-f]{12}",
 
 
 rule all:

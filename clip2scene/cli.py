@@ -89,6 +89,26 @@ def synthesize(path: str, dataset: str, processes: int) -> None:
     generate(section, config.seed, processes)
 
 
+@main.command("check-data")
+@click.argument("datasets", nargs=-1)
+@click.option("--thorough", is_flag=True, help="Read every file, rather than see that it is there.")
+@processes_option
+@click.pass_context
+def check_data(context: click.Context, datasets: tuple[str, ...], thorough: bool, processes: int) -> None:
+    """Count what of DATASETS (all of them) is there, name what is missing, and say what can run.
+
+    The exit code is 1 where something is missing or unreadable.
+    """
+    from clip2scene.check import check_data
+
+    config = load_config(context.obj)
+    for name in datasets:
+        _config(context.obj, name)
+    report, complete = check_data(config, datasets or tuple(config.datasets), thorough, processes)
+    click.echo("\n".join(report))
+    context.exit(0 if complete else 1)
+
+
 @main.command()
 @dataset_argument
 @click.pass_obj
@@ -117,16 +137,34 @@ def subset(path: str, dataset: str, rule: str, percent: float) -> None:
 
 @main.command()
 @dataset_argument
+@click.option(
+    "--chunk", default="1-of-1", show_default=True, help="K-of-N: the K-th of N parts of the images."
+)
 @processes_option
 @click.pass_obj
-def superpixels(path: str, dataset: str, processes: int) -> None:
-    """Cut the pre-training images of DATASET into SLIC superpixels."""
+def superpixels(path: str, dataset: str, chunk: str, processes: int) -> None:
+    """Cut the pre-training images of DATASET, or a chunk of them, into SLIC superpixels."""
     from clip2scene.pairing.superpixels import write_superpixels
 
     config = _config(path, dataset)
-    out = layout.superpixels(config, dataset)
+    out = layout.superpixel_chunk(config, dataset, chunk)
     split, parameters = config.datasets[dataset].pretrain_split, config.on(dataset).pretrain.superpixels
-    write_superpixels(layout.index(config, dataset), split, parameters, out, processes)
+    write_superpixels(layout.index(config, dataset), split, parameters, out, chunk, processes)
+
+
+@main.command("pack-superpixels")
+@dataset_argument
+@click.argument("chunks", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.pass_obj
+def pack_superpixels(path: str, dataset: str, chunks: tuple[Path, ...]) -> None:
+    """Join the CHUNKS of DATASET's superpixels, files in their order, into the one that training reads."""
+    from clip2scene.datasets.index import read_index
+    from clip2scene.pairing.superpixels import pack_superpixels, split_images
+
+    config = _config(path, dataset)
+    split = config.datasets[dataset].pretrain_split
+    images = split_images(read_index(layout.index(config, dataset)).split(split), split)
+    pack_superpixels(chunks, images, layout.superpixels(config, dataset))
 
 
 @main.command("text-embeddings")

@@ -42,6 +42,11 @@ def superpixels(config: Config, dataset: str) -> Path:
     return prepared(config, dataset) / f"superpixels-{digest(parameters.model_dump())}.arrow"
 
 
+def superpixel_chunk(config: Config, dataset: str, chunk: str) -> Path:
+    """One chunk of them, e.g. ``3-of-100``, before they are packed."""
+    return superpixels(config, dataset).with_suffix("") / f"{chunk}.arrow"
+
+
 def text(config: Config, dataset: str) -> Path:
     """The teacher's text embeddings of the data set's prompts."""
     return run_folder(config, teacher_run(config)) / f"text-{dataset}.pt"

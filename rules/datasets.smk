@@ -63,15 +63,15 @@ rule label_subset:
         "clip2scene subset {params.dataset} {wildcards.rule} {wildcards.percent} 2> {log}"
 
 
-rule superpixels:
+rule superpixel_chunk:
     input:
         "<results>/prepared/{data}/index.parquet",
     output:
-        "<results>/prepared/{data}/superpixels-{settings}.arrow",
+        temp("<results>/prepared/{data}/superpixels-{settings}/{scatteritem}.arrow"),
     log:
-        "<logs>/superpixels/{data}-{settings}.log",
+        "<logs>/superpixels/{data}-{settings}-{scatteritem}.log",
     benchmark:
-        "<benchmarks>/superpixels/{data}-{settings}.jsonl"
+        "<benchmarks>/superpixels/{data}-{settings}-{scatteritem}.jsonl"
     priority: 2  # pre-training waits for these
     conda:
         "../environment.yml"
@@ -80,6 +80,28 @@ rule superpixels:
         dataset=lambda w: experiment.prepared[w.data],
         code=code_hash("clip2scene.pairing.superpixels"),
     message:
-        "Compute the superpixels of {params.dataset} (progress: {log})"
+        "Compute the superpixels of {params.dataset}, chunk {wildcards.scatteritem} (progress: {log})"
     shell:
-        "clip2scene superpixels {params.dataset} --processes {threads} 2> {log}"
+        "clip2scene superpixels {params.dataset} --chunk {wildcards.scatteritem} --processes {threads} 2> {log}"
+
+
+rule superpixels:
+    input:
+        index="<results>/prepared/{data}/index.parquet",
+        chunks=gather.superpixels(
+            "<results>/prepared/{{data}}/superpixels-{{settings}}/{scatteritem}.arrow"
+        ),
+    output:
+        "<results>/prepared/{data}/superpixels-{settings}.arrow",
+    log:
+        "<logs>/superpixels/{data}-{settings}.log",
+    priority: 2
+    conda:
+        "../environment.yml"
+    params:
+        dataset=lambda w: experiment.prepared[w.data],
+        code=code_hash("clip2scene.pairing.superpixels"),
+    message:
+        "Pack the superpixels of {params.dataset}"
+    shell:
+        "clip2scene pack-superpixels {params.dataset} {input.chunks} 2> {log}"

@@ -1,6 +1,7 @@
 """What a data set hands to everything behind it: a Frame, and the interface of a data set."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -82,6 +83,10 @@ class Dataset(ABC):
         prompts: The names of classes 1..C as the text encoder is asked for them (paper, prompt sets).
         colours: [C, 3] uint8, a colour for each class in pictures.
         feature_channels: Channels of `Frame.features`.
+        keyframes: How many keyframes a split holds when the download is whole, by version (``*``: any) and
+            split; what `clip2scene check-data` counts against.
+        unlabelled: Splits whose labels are not published.
+        images_each: How many images a keyframe has at least.
     """
 
     name: ClassVar[str]
@@ -89,6 +94,9 @@ class Dataset(ABC):
     prompts: ClassVar[tuple[str, ...]]
     colours: ClassVar[np.ndarray]
     feature_channels: ClassVar[int] = 1
+    keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    unlabelled: ClassVar[frozenset[str]] = frozenset({"test"})
+    images_each: ClassVar[int] = 1
 
     @abstractmethod
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:

@@ -55,7 +55,17 @@ OPTIONAL = ("depth_images", "depth_sizes", "depth_intrinsics")
 
 REPETITIVE = [
     "scene",
-    *(f"{name}.list.element" for name in ("splits", "camera_names", "camera_sizes", "depth_sizes")),
+    *(
+        f"{name}.list.element"
+        for name in (
+            "splits",
+            "camera_names",
+            "camera_sizes",
+            "camera_intrinsics",
+            "depth_sizes",
+            "depth_intrinsics",
+        )
+    ),
 ]
 """Columns whose few values a dictionary makes smaller; the others are read faster without."""
 
@@ -150,8 +160,11 @@ def read_index(path: Path, root: Path | None = None) -> Index:
         missing = sorted(set(COLUMNS.names).difference(table.column_names))
         raise InputError(f"{path}: not an index of this version (missing columns: {missing}); build it again")
     metadata = table.schema.metadata
-    # Lists of strings stay in Arrow's memory: half a million Python strings take longer than all the rest.
-    frames = table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if kind == STRINGS else None)
+    # Lists stay in Arrow's memory: a million Python objects take seconds to make, and every loader process
+    # that counts references to them copies their pages.
+    frames = table.to_pandas(
+        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
+    )
     return Index(metadata[b"format"].decode(), root or Path(metadata[b"root"].decode()), frames)
 
 
@@ -171,9 +184,9 @@ def cameras(root: Path, row: Any) -> tuple[Camera, ...]:
         for name, image, size, intrinsics, pose, depth in zip(
             row.camera_names,
             row.camera_images,
-            row.camera_sizes.reshape(-1, 2),
-            row.camera_intrinsics.reshape(-1, 3, 3),
-            row.camera_poses.reshape(-1, 4, 4),
+            np.reshape(row.camera_sizes, (-1, 2)),
+            np.reshape(row.camera_intrinsics, (-1, 3, 3)),
+            np.reshape(row.camera_poses, (-1, 4, 4)),
             depths or [None] * len(row.camera_names),
             strict=True,
         )
@@ -198,12 +211,13 @@ def load_frame(
     """
     points, features = dataset.read_points(root / row.points)
     clouds, channels = [points], [features]
-    poses = row.sweep_poses.reshape(-1, 4, 4)
+    poses = np.reshape(row.sweep_poses, (-1, 4, 4))
     for k in sweeps:
         cloud, channel = dataset.read_points(root / row.sweep_points[k])
-        kept = (np.abs(cloud[:, :2]) >= EGO_RADIUS).any(1)
-        clouds.append((cloud[kept] @ poses[k, :3, :3].T + poses[k, :3, 3]).astype(np.float32))
-        channels.append(channel[kept])
+        x, y = np.abs(cloud[:, :2].T)
+        kept = np.flatnonzero((x >= EGO_RADIUS) | (y >= EGO_RADIUS))
+        clouds.append((cloud.take(kept, 0) @ poses[k, :3, :3].T + poses[k, :3, 3]).astype(np.float32))
+        channels.append(channel.take(kept, 0))
     sizes = [len(cloud) for cloud in clouds]
     return Frame(
         id=row.id,

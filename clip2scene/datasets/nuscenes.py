@@ -4,6 +4,7 @@ The tables are read by nuscenes-devkit, once, when the index is built.
 """
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -85,6 +86,14 @@ class NuScenes(Dataset):
         ],
         np.uint8,
     )
+
+    # ScaLR and WaffleIron assert those of train, val and test; the devkit's tutorial counts 404 in mini.
+    keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "v1.0-trainval": {"train": 28130, "val": 6019},
+        "v1.0-mini": {"mini_train": 323, "mini_val": 81},
+        "v1.0-test": {"test": 6008},
+    }
+    images_each: ClassVar[int] = len(CAMERAS)
 
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
         """Rows follow the scene table, then time: SLidR's fraction rule rests on that."""

@@ -34,8 +34,8 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.point)
 
-    def __getitem__(self, chosen: np.ndarray) -> Self:
-        """Some of the pairs, by a mask [M] or by indices."""
+    def __getitem__(self, chosen: np.ndarray | slice) -> Self:
+        """Some of the pairs, by a mask [M], by indices or by a slice."""
         return type(self)(self.point[chosen], self.image[chosen], self.row[chosen], self.column[chosen])
 
     @classmethod
@@ -47,8 +47,8 @@ class Pairs:
 
 
 def pair(frame: Frame) -> Pairs:
-    """Every point of a frame, earlier sweeps included, with the pixel it falls on in each image."""
-    points, parts = frame.points.astype(np.float64), []
+    """Every point of a frame, earlier sweeps included, with the pixel it falls on; image after image."""
+    points, parts = np.asfortranarray(frame.points, np.float64), []  # coordinate by coordinate
     for number, camera in enumerate(frame.cameras):
         point, row, column = project(points, camera)
         parts.append(Pairs(point, np.full(len(point), number), row, column))
@@ -92,9 +92,12 @@ def _pixels(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Points [N, 3] that a matrix [3, 4] brings into an image: indices, rows, columns, depths [M]."""
     height, width = size
-    x, y, depth = matrix[:, :3] @ points.T + matrix[:, 3:]  # [N] each; x and y are scaled by the depth
-    seen = depth > nearest
-    seen &= (x > 0) & (x < (width - 1) * depth) & (y > 0) & (y < (height - 1) * depth)
-    point = np.flatnonzero(seen)
-    row, column = (np.rint(scaled[point] / depth[point]).astype(np.int64) for scaled in (y, x))
-    return point, row, column, depth[point]
+    (to_x, to_y, to_depth), (x0, y0, depth0) = matrix[:, :3], matrix[:, 3]
+    cloud = points.T
+    depth = to_depth @ cloud + depth0
+    x = to_x @ cloud + x0  # scaled by the depth, like y
+    point = np.flatnonzero((depth > nearest) & (x > 0) & (x < (width - 1) * depth))
+    depth, x, y = depth[point], x[point], to_y @ cloud[:, point] + y0
+    seen = (y > 0) & (y < (height - 1) * depth)
+    depth, x, y = depth[seen], x[seen], y[seen]
+    return point[seen], np.rint(y / depth).astype(np.int64), np.rint(x / depth).astype(np.int64), depth

@@ -158,11 +158,13 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
 
     def _add_images(self, sample: Batch, frame: Frame, pairs: Pairs, draws: np.random.Generator) -> Batch:
         """The sample with a random view of every image, the pairs left in it, and superpixels if needed."""
-        images, kept, superpixels, count = [], [], [], 0
+        images = np.empty((len(frame.cameras), 3, *self.config.crop.size), np.uint8)
+        starts = np.searchsorted(pairs.image, np.arange(len(images) + 1))  # pairs come image after image
+        kept, superpixels, count = [], [], 0
         for number, camera in enumerate(frame.cameras):
-            mine = pairs[pairs.image == number]
+            mine = pairs[starts[number] : starts[number + 1]]
             view = augmentation.random_view(mine.row, mine.column, camera.size, self.config.crop, draws)
-            images.append(view.image(camera.image))
+            images[number] = view.image(camera.image).transpose(2, 0, 1)
             mine = mine[view.holds(mine.row, mine.column)]
             kept.append(Pairs(mine.point, mine.image, *view.locate(mine.row, mine.column)))
             if self.superpixels is not None:
@@ -172,7 +174,7 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         merged = Pairs.join(kept)
         return replace(
             sample,
-            images=torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()),
+            images=torch.from_numpy(images),
             pair_point=torch.from_numpy(merged.point),
             pair_image=torch.from_numpy(merged.image),
             pair_row=torch.from_numpy(merged.row),

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from clip2scene.config import DatasetConfig
 from clip2scene.datasets.index import build, load_frame, read_index
 from clip2scene.datasets.nuscenes import LIDARSEG_TO_CLASS, NuScenes, official_splits
 from clip2scene.errors import InputError
+from clip2scene.pairing.samples import LabelledSamples
 
 
 def test_the_class_map_is_that_of_the_lidarseg_challenge(tiny_root):
@@ -42,6 +44,76 @@ def test_official_splits_are_those_behind_published_numbers():
     assert digest["val"] == "15b40c3d0a84336174136b689c2ac5d6"
     assert digest["verifying"] == "102d2329ce10a23bb7eb4911b210e25e"
     assert set(splits["parametrize"]) | set(splits["verifying"]) == set(splits["train"])
+
+
+def test_every_official_version_has_its_scenes():
+    """Two scenes of mini_train are in val: a network trained on it has seen some of what trainval tests."""
+    splits = {name: set(scenes) for name, scenes in official_splits().items()}
+    assert (len(splits["mini_train"]), len(splits["mini_val"])) == (8, 2)
+    assert not splits["mini_train"] & splits["mini_val"]
+    assert splits["mini_train"] & splits["val"] == {"scene-0553", "scene-0796"}
+    assert not splits["test"] & (splits["train"] | splits["val"])
+    assert not splits["train"] & splits["val"]
+
+
+@pytest.fixture
+def as_version(tiny_root, tmp_path):
+    """Lays out the tiny data set as an official version, with scenes of these names."""
+
+    def lay_out(version, scenes):
+        root = tmp_path / version
+        shutil.copytree(tiny_root, root)
+        (root / "v1.0-tiny").rename(root / version)
+        (root / version / "splits.json").unlink()
+        (root / "lidarseg" / "v1.0-tiny").rename(root / "lidarseg" / version)
+        lidarseg = root / version / "lidarseg.json"
+        lidarseg.write_text(lidarseg.read_text().replace("v1.0-tiny", version))
+        table = root / version / "scene.json"
+        records = json.loads(table.read_text())
+        for record, name in zip(records, scenes, strict=True):
+            record["name"] = name
+        table.write_text(json.dumps(records))
+        return root
+
+    return lay_out
+
+
+def index_of(root, version, tmp_path):
+    out = tmp_path / "index.parquet"
+    build(DatasetConfig(root=root, version=version), out)
+    return read_index(out)
+
+
+def test_mini_is_read_by_its_own_splits_and_by_the_official_ones(as_version, tmp_path):
+    root = as_version("v1.0-mini", ["scene-0061", "scene-0553", "scene-0103"])
+    index = index_of(root, "v1.0-mini", tmp_path)
+    assert set(index.split("mini_train").frames["scene"]) == {"scene-0061", "scene-0553"}
+    assert set(index.split("mini_val").frames["scene"]) == {"scene-0103"}
+    assert set(index.split("train").frames["scene"]) == {"scene-0061"}
+    assert set(index.split("val").frames["scene"]) == {"scene-0553", "scene-0103"}
+    assert load_frame(NuScenes(), root, index.frames.iloc[0]).labels is not None
+
+
+def test_the_test_version_has_neither_labels_nor_annotations(as_version, tmp_path):
+    root = as_version("v1.0-test", ["scene-0077", "scene-0078", "scene-0079"])
+    (root / "v1.0-test" / "lidarseg.json").unlink()
+    for name in ("sample_annotation", "instance", "attribute", "visibility"):
+        (root / "v1.0-test" / f"{name}.json").write_text("[]")
+    index = index_of(root, "v1.0-test", tmp_path)
+    assert len(index.split("test")) == len(index)
+    assert index.frames["labels"].isna().all()
+    frame = load_frame(NuScenes(), root, index.frames.iloc[1], sweeps=[0])
+    assert frame.labels is None
+    assert len(frame.cameras) == 6
+    with pytest.raises(InputError, match="has no labels"):
+        LabelledSamples(NuScenes(), index, 0.1, False, augment=False, seed=0)[0]
+
+
+def test_sweeps_are_the_latest_first_at_twenty_a_second(tiny_index):
+    """In seconds before the keyframe, none from after it; a scene's first keyframe may have few."""
+    for row in read_index(tiny_index).frames.itertuples():
+        assert len(row.sweep_lags) == len(row.sweep_points)
+        np.testing.assert_allclose(row.sweep_lags, 0.05 * np.arange(1, len(row.sweep_lags) + 1), atol=0.011)
 
 
 def test_a_real_keyframe_is_read_whole(shared_data):
