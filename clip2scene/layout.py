@@ -4,13 +4,14 @@ from pathlib import Path
 
 from clip2scene.config import Config
 from clip2scene.experiments import Run, digest, encoder_run, teacher_run
+from clip2scene.synthetic.generate import MARKER
 
 
 def synthetic(config: Config, dataset: str) -> list[Path]:
     """The files that say that a synthetic data set is complete, whatever its format."""
     section = config.datasets[dataset]
     captioned = [captions(config, dataset)] if section.synthetic.captioned else []
-    return [section.root / "synthetic.json", *captioned]
+    return [section.root / MARKER, *captioned]
 
 
 def captions(config: Config, dataset: str) -> Path:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from clip2scene import layout
 from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.experiments import Experiment, Run, all_runs, load_experiments, runs_of
+from clip2scene.workflow import Workflow
 
 HEADER = list(Experiment.model_fields)
 FREE = {
@@ -56,6 +58,30 @@ def test_runs_of_an_experiment_are_its_seeds(tmp_path):
     runs = runs_of(configuration, experiment)
     assert [run.seed for run in runs] == [0, 1, 2]
     assert len({run.parent for run in runs}) == 1  # one pre-training, fine-tuned three times
+
+
+@pytest.mark.parametrize(("source", "target"), [("nuscenes", "semantickitti"), ("semantickitti", "nuscenes")])
+def test_a_network_is_judged_on_another_data_set(tmp_path, source, target):
+    """It learns from the source alone, and meets the target's files and prompts when it is evaluated."""
+    data = {"root": "data", "format": "semantickitti", "synthetic": {}}
+    datasets = {"nuscenes": {"root": "data", "synthetic": {}}, "semantickitti": data}
+    domains = {"pretrain": source, "target": target}
+    experiment = Workflow(config(tmp_path, FREE | domains, TUNED | domains, datasets=datasets))
+    folders = {name: layout.prepared(experiment.config, name) for name in datasets}
+    for run in experiment.runs.values():
+        inputs = experiment.inputs(run.key)
+        prepared = {
+            name for name, folder in folders.items() if folder in {p for i in inputs for p in i.parents}
+        }
+        match run.kind:
+            case "encoder" | "pretrain":
+                assert prepared == {source}
+            case "annotation_free":
+                assert prepared == {target}
+                assert layout.text(experiment.config, target) in inputs
+            case "finetune":
+                assert prepared == {target}
+                assert layout.checkpoint(experiment.config, run.parent) in inputs
 
 
 def test_keys_are_stable(tmp_path):

@@ -7,11 +7,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from clip2scene import layout
 from clip2scene.config import Config
+from clip2scene.datasets.index import Index, load_frame, read_index
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.experiments import Run
 from clip2scene.files import atomic_directory
 from clip2scene.layout import run_folder
+from clip2scene.pairing.images import read_image
+from clip2scene.pairing.projection import pair
 
 mpl.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt
@@ -30,6 +34,9 @@ def draw_figures(config: Config, runs: list[Run], table: Path, out: Path) -> Non
         out: Folder to write.
     """
     with atomic_directory(out) as folder:
+        for dataset in dict.fromkeys(run.target for run in runs if run.target):
+            index = read_index(layout.index(config, dataset), config.datasets[dataset].root)
+            draw_pixels(index.split(config.datasets[dataset].val_split), folder / f"pixels-{dataset}.png")
         for run in runs:
             if run.kind == "annotation_free":
                 predictions = np.load(run_folder(config, run) / "predictions.npz")
@@ -44,6 +51,33 @@ def draw_figures(config: Config, runs: list[Run], table: Path, out: Path) -> Non
             log = run_folder(config, run) / "metrics.jsonl"
             if run.kind == "pretrain" and log.exists():
                 draw_training(log, f"{run.title} (run {run.key})", folder / f"{_name(run)}.png")
+
+
+def draw_pixels(index: Index, out: Path) -> None:
+    """A keyframe's points on the image that sees most of them, coloured by class; nothing if none has one.
+
+    Args:
+        index: The first of its keyframes that has images is drawn.
+        out: PNG file.
+    """
+    with_images = index.frames[index.frames["camera_images"].list.len() > 0]
+    if with_images.empty:
+        return
+    dataset = get_dataset(index.format)
+    frame = load_frame(dataset, index.root, next(with_images.itertuples()))
+    pairs = pair(frame)
+    best = np.bincount(pairs.image, minlength=len(frame.cameras)).argmax()
+    mine, camera = pairs[pairs.image == best], frame.cameras[best]
+    palette = np.vstack([_IGNORED, dataset.colours / 255])  # [C + 1, 3]
+    height, width = camera.size
+    figure, axes = plt.subplots(2, 1, figsize=(10, 20 * height / width + 0.5), layout="constrained")
+    for axis in axes:
+        axis.imshow(read_image(camera.image))
+        axis.axis("off")
+    labels = np.zeros(len(frame.points), int) if frame.labels is None else frame.labels
+    axes[1].scatter(mine.column, mine.row, c=palette[labels[mine.point]], s=6, linewidths=0)
+    figure.suptitle(f"{index.format}: {frame.id}, {camera.name}, {len(mine)} points")
+    _save(figure, out)
 
 
 def draw_scan(scan: dict[str, np.ndarray], dataset: str, title: str, out: Path) -> None:

@@ -13,7 +13,7 @@ from clip2scene.synthetic.camera import Camera, photograph
 from clip2scene.synthetic.categories import category_id
 from clip2scene.synthetic.generate import Writer
 from clip2scene.synthetic.vehicles import KITTI
-from clip2scene.synthetic.world import Thing, World, inverse
+from clip2scene.synthetic.world import Ground, Thing, inverse
 
 _THINGS = {
     "car": (10, 252),
@@ -73,7 +73,7 @@ class SemanticKITTIWriter(Writer):
         rng = seeding.generator(self.seed, "semantickitti", name)
         world = streets.make_world(parameters, rng, times[-1])
         beams, (camera,) = KITTI.lidar(parameters), KITTI.cameras(parameters).values()
-        ids = _semantic_ids(world.things)
+        things, ground = _thing_ids(world.things), _ground_ids(world.ground)
         for sub in ("velodyne", "labels", "image_2"):
             (folder / sub).mkdir(parents=True)
         for number, time in enumerate(times):
@@ -83,7 +83,7 @@ class SemanticKITTIWriter(Writer):
             sweep = lidar.scan(world, primitives, beams, pose, parameters, rng)
             columns = [sweep.points, remission(sweep, rng)]
             np.column_stack(columns).astype(np.float32).tofile(folder / f"velodyne/{stem}.bin")
-            _labels(sweep, world, ids).tofile(folder / f"labels/{stem}.label")
+            _labels(sweep, things, ground).tofile(folder / f"labels/{stem}.label")
             rng = seeding.generator(self.seed, "semantickitti", "image", name, number)
             image, _ = photograph(world, primitives, camera, ego @ camera.to_ego, rng)
             Image.fromarray(image).save(folder / f"image_2/{stem}.png")
@@ -111,7 +111,7 @@ def remission(sweep: lidar.Sweep, rng: np.random.Generator) -> np.ndarray:
     return np.where(unrated, 0, np.clip(np.sqrt(1.7 * power), 0, 0.99)).round(2)
 
 
-def _semantic_ids(things: tuple[Thing, ...]) -> np.ndarray:
+def _thing_ids(things: tuple[Thing, ...]) -> np.ndarray:
     """[T] uint32: semantic id in the lower 16 bits and, of what is counted, its number in the upper 16."""
     ids = np.zeros(len(things), dtype=np.uint32)
     for number, thing in enumerate(things):
@@ -123,20 +123,24 @@ def _semantic_ids(things: tuple[Thing, ...]) -> np.ndarray:
     return ids
 
 
-def _labels(sweep: lidar.Sweep, world: World, ids: np.ndarray) -> np.ndarray:
-    """[N] uint32 labels of a sweep's points, given `_semantic_ids` of the world's things."""
-    view, primitives = sweep.view, sweep.view.primitives
-    of_part = np.append(ids[primitives.owner], np.uint32(0))  # the last for index -1: no part was met
-    for material, number in _MATERIALS.items():
-        of_part[:-1][primitives.material == materials.NAMES.index(material)] = number
-    of_ground = np.zeros(32, dtype=np.uint32)
+def _ground_ids(ground: Ground) -> np.ndarray:
+    """[Y, X] uint32: semantic id of every cell of the ground map."""
+    ids = np.zeros(ground.category.shape, dtype=np.uint32)
     for name, number in _GROUND.items():
-        of_ground[category_id(name)] = number
-    ground = of_ground[world.ground.category]
-    ground[world.ground.parking > 0] = _PARKING
-    ground[world.ground.marking > 0] = _MARKING
+        ids[ground.category == category_id(name)] = number
+    ids[ground.parking > 0] = _PARKING
+    ids[ground.marking > 0] = _MARKING
+    return ids
+
+
+def _labels(sweep: lidar.Sweep, things: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """[N] uint32 labels of a sweep's points, given the ids of all things [T] and of the ground [Y, X]."""
+    view, primitives = sweep.view, sweep.view.primitives
+    parts = np.append(things[primitives.owner], np.uint32(0))  # the last for index -1: no part was met
+    for material, number in _MATERIALS.items():
+        parts[:-1][primitives.material == materials.NAMES.index(material)] = number
     part, cell = view.index.take(sweep.ray), view.cell.take(sweep.ray)
-    return np.where(part >= 0, of_part[part], ground.ravel()[cell])
+    return np.where(part >= 0, parts[part], ground.ravel()[cell])
 
 
 def _write_calibration(path: Path, camera: Camera) -> np.ndarray:

@@ -81,7 +81,12 @@ def test_tables_equal_run_files_and_mlflow(finished):
 def test_pictures_are_drawn(finished):
     folder, _ = finished
     names = {path.stem.rpartition("-")[0] for path in (folder / "results/figures").glob("*.png")}
-    assert {"annotation_free-clip2scene-fixed", "pretrain-clip2scene-fixed", "label-fractions"} <= names
+    assert {
+        "annotation_free-clip2scene-fixed",
+        "pretrain-clip2scene-fixed",
+        "label-fractions",
+        "pixels",
+    } <= names
 
 
 def test_nothing_runs_twice(finished):
@@ -100,7 +105,14 @@ def test_a_changed_setting_runs_only_what_it_bears_on(finished, tmp_path):
     stats = (run.stdout + run.stderr).partition("Job stats:")[2].partition("Reasons:")[0]
     jobs = set(re.findall(r"^(\w+) +\d+$", stats, re.M))
     assert jobs & {"finetune", "table_main"} == {"finetune", "table_main"}
-    assert not jobs & {"synthetic_data", "teacher", "image_encoder", "pretrain", "evaluate", "superpixels"}
+    assert not jobs & {
+        "synthetic_nuscenes",
+        "teacher",
+        "image_encoder",
+        "pretrain",
+        "evaluate",
+        "superpixels",
+    }
 
 
 def test_the_same_seed_gives_the_same_table(finished, tmp_path):
