@@ -57,7 +57,14 @@ REPETITIVE = [
     "scene",
     *(
         f"{name}.list.element"
-        for name in ("splits", "camera_names", "camera_sizes", "camera_intrinsics", "depth_sizes")
+        for name in (
+            "splits",
+            "camera_names",
+            "camera_sizes",
+            "camera_intrinsics",
+            "depth_sizes",
+            "depth_intrinsics",
+        )
     ),
 ]
 """Columns whose few values a dictionary makes smaller; the others are read faster without."""

@@ -5,7 +5,7 @@ are no sweeps; CLIP2Scene uses no temporal consistency here. Points keep the coo
 released code moves them by their mean before it cuts voxels, which shifts the grid and nothing else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ SPLIT_MD5 = {
 
 FRAMES, RECORDINGS = "scannet_frames_25k", "scans"
 """What `version` may be: the folder that the images come from."""
+_FOLDERS = {"train": "scans", "val": "scans", "test": "scans_test"}
 STEP, AT_LEAST = 100, 8
 """Of a recording, every 100th frame is taken, as ``scannet_frames_25k`` does, or more often to take 8."""
 
@@ -68,6 +69,7 @@ class ScanNet(Dataset):
     )
     prompts: ClassVar[tuple[str, ...]] = classes
     feature_channels: ClassVar[int] = 3
+    keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {"*": {"train": 1201, "val": 312}}
     # Those of ScanNet's BenchmarkScripts/util.py.
     colours: ClassVar[np.ndarray] = np.array(
         [
@@ -99,21 +101,26 @@ class ScanNet(Dataset):
         """Rows follow the scans' ids: CLIP2Scene's fraction rule rests on that.
 
         Args:
-            root: Folder with ``scans`` (and ``scans_test``), as ScanNet's download script makes it.
+            root: Folder with ``scans`` (and ``scans_test``), as ScanNet's download script makes it. Every
+                scan of the lists has a row, whether it is there or not, as in nuScenes' tables.
             version: ``scannet_frames_25k``, for the images of that folder, or ``scans``, for those of the
                 ``.sens`` files; a scan that has none there is a frame without cameras.
             sweeps: Not used.
 
         Raises:
-            InputError: a scan of a split is missing, or its images are incomplete.
+            InputError: there is no such folder or version, or a scan's images are incomplete.
         """
         if version not in (FRAMES, RECORDINGS):
             raise InputError(f"{root}: ScanNet version {version!r}; expected {FRAMES} or {RECORDINGS}")
-        if not (root / version).is_dir():
-            raise InputError(f"{root / version}: no such folder; expected ScanNet's images there")
+        if missing := [name for name in (RECORDINGS, version) if not (root / name).is_dir()]:
+            raise InputError(f"{root / missing[0]}: no such folder; expected that of ScanNet v2")
         cameras = _exported_cameras if version == FRAMES else _recorded_cameras
-        scans = {scan: split for split in SPLIT_MD5 for scan in _scans(root, split)}
-        return pd.DataFrame([_row(root, scan, scans[scan], cameras(root, scan)) for scan in sorted(scans)])
+        splits = {scan: split for split in _FOLDERS for scan in _scans(root, split)}
+        rows = []
+        for scan, split in sorted(splits.items()):
+            folder = root / _FOLDERS[split] / scan
+            rows.append(_row(root, folder, split, cameras(root, folder)))
+        return pd.DataFrame(rows)
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Vertices [N, 3], metres, and their colours [N, 3], -1 to 1."""
@@ -140,37 +147,22 @@ def official_split(name: str) -> list[str]:
 
 def _scans(root: Path, split: str) -> list[str]:
     """Scan ids of a split: those of a list in the data's root, or the official ones; test may be absent."""
-    path = root / f"scannetv2_{split}.txt"
-    scans = path.read_text().split() if path.exists() else official_split(split)
-    missing = [scan for scan in scans if not (_folder(root, scan) / f"{scan}_vh_clean_2.ply").is_file()]
-    if split == "test" and missing and not (root / "scans_test").is_dir():
+    if split == "test" and not (root / _FOLDERS[split]).is_dir():
         return []
-    if missing:
-        raise InputError(
-            f"{_folder(root, missing[0])}/{missing[0]}_vh_clean_2.ply: no such file; split {split} lacks "
-            f"{len(missing)} of {len(scans)} scans (a list of your own, {path}, takes fewer)"
-        )
-    return scans
+    path = root / f"scannetv2_{split}.txt"
+    return path.read_text().split() if path.exists() else official_split(split)
 
 
-def _folder(root: Path, scan: str) -> Path:
-    """Folder of a scan: those of the test split have one of their own."""
-    return next(
-        (root / name / scan for name in ("scans", "scans_test") if (root / name / scan).is_dir()), root
-    )
-
-
-def _row(root: Path, scan: str, split: str, cameras: dict[str, Any]) -> dict[str, Any]:
+def _row(root: Path, folder: Path, split: str, cameras: dict[str, Any]) -> dict[str, Any]:
     """One row of the index."""
-    mesh = _folder(root, scan) / f"{scan}_vh_clean_2.ply"
-    labels = mesh.with_suffix(".labels.ply")
+    scan, path = folder.name, folder.relative_to(root)
     return {
         "id": scan,
         "scene": scan.partition("_")[0],  # a room may have been scanned several times
         "splits": [split],
         "timestamp": 0,
-        "points": str(mesh.relative_to(root)),
-        "labels": str(labels.relative_to(root)) if labels.is_file() else None,
+        "points": str(path / f"{scan}_vh_clean_2.ply"),
+        "labels": None if split in ScanNet.unlabelled else str(path / f"{scan}_vh_clean_2.labels.ply"),
         "sweep_points": [],
         "sweep_poses": [],
         "sweep_lags": [],
@@ -178,9 +170,9 @@ def _row(root: Path, scan: str, split: str, cameras: dict[str, Any]) -> dict[str
     }
 
 
-def _exported_cameras(root: Path, scan: str) -> dict[str, Any]:
+def _exported_cameras(root: Path, scan: Path) -> dict[str, Any]:
     """A scan's images in ``scannet_frames_25k``: color, depth and pose, a file a frame."""
-    folder = root / FRAMES / scan
+    folder = root / FRAMES / scan.name
     poses = {path.stem: _matrix(path) for path in sorted(folder.glob("pose/*.txt"))}
     names = [name for name, pose in poses.items() if np.isfinite(pose).all()]
     images = [folder / "color" / f"{name}.jpg" for name in names]
@@ -196,9 +188,9 @@ def _exported_cameras(root: Path, scan: str) -> dict[str, Any]:
     return _cameras(names, *relative, *sizes, *intrinsics, [poses[name] for name in names])
 
 
-def _recorded_cameras(root: Path, scan: str) -> dict[str, Any]:
+def _recorded_cameras(root: Path, scan: Path) -> dict[str, Any]:
     """A scan's images in its ``.sens`` file."""
-    path = _folder(root, scan) / f"{scan}.sens"
+    path = scan / f"{scan.name}.sens"
     if not path.is_file():
         return _cameras([], [], [], (0, 0), (0, 0), np.empty((3, 3)), np.empty((3, 3)), [])
     recording = read_recording(path)

@@ -185,18 +185,29 @@ def test_long_recordings_are_thinned_to_every_hundredth_frame(root):
         assert list(row.camera_names) == [f"{number:06d}" for number in expected]
 
 
-def test_missing_scans_are_named(root):
+def test_missing_scans_have_rows_and_are_named_when_read(root):
+    """As in nuScenes, whose tables name what may not be there; `clip2scene check-data` counts them."""
     config = DatasetConfig(format="scannet", root=root, version="scans")
     shutil.rmtree(root / "scans" / "scene0191_01")
-    with pytest.raises(
-        InputError, match=r"scene0191_01_vh_clean_2\.ply: no such file; split train lacks 1 of 2"
-    ):
-        build(config, root / "index.parquet")
+    build(config, root / "index.parquet")
+    row = read_index(root / "index.parquet").subset(["scene0191_01"]).frames.iloc[0]
+    assert len(row.camera_names) == 0
+    with pytest.raises(InputError, match=r"scene0191_01_vh_clean_2\.ply: no such file"):
+        load_frame(ScanNet(), root, row)
     (root / "scannetv2_train.txt").unlink()
-    with pytest.raises(InputError, match="split train lacks 1200 of 1201 scans"):
-        build(config, root / "index.parquet")
+    build(config, root / "index.parquet")
+    assert len(read_index(root / "index.parquet").split("train")) == 1201
+
+
+def test_what_is_no_scannet_is_refused(root):
+    config = DatasetConfig(format="scannet", root=root, version="v2")
     with pytest.raises(InputError, match="expected scannet_frames_25k or scans"):
-        build(config.model_copy(update={"version": "v2"}), root / "index.parquet")
+        build(config, root / "index.parquet")
+    shutil.rmtree(root / "scannet_frames_25k")
+    for version in ("scannet_frames_25k", "scans"):
+        with pytest.raises(InputError, match=f"{version}: no such folder"):
+            build(config.model_copy(update={"version": version}), root / "index.parquet")
+        shutil.rmtree(root / "scans", ignore_errors=True)
     assert not (root / "index.parquet").exists()
 
 
