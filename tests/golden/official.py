@@ -66,17 +66,16 @@ def bare_package(name: str, folder: Path) -> None:
     sys.modules[name] = package
 
 
-def fill(module: nn.Module, prefix: str = "", without: str = " ") -> None:
+def fill(module: nn.Module, without: str) -> None:
     """Give every floating-point tensor of a module the value that its name stands for.
 
     Args:
         module: Changed in place.
-        prefix: Before each name.
         without: Tensors whose name begins so keep their values.
     """
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not name.startswith(without):
-            tensor.copy_(weight(prefix + name, tensor.shape))
+            tensor.copy_(weight(name, tensor.shape))
 
 
 def describe(network: nn.Module, heads: tuple[str, ...]) -> dict[str, Any]:
