@@ -77,6 +77,7 @@ def export_checkpoint(path: Path, out: Path) -> None:
 def _point_network(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of the 3D network, without the prefixes that Lightning and DDP put before their names."""
     values = checkpoint.get("model_points", checkpoint.get("state_dict", checkpoint))
+    values = values if isinstance(values, dict) else {}
     weights = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     for prefix in ("model_points.", "model.", "module."):
         found = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}

@@ -230,6 +230,7 @@ def test_code_is_not_run(config, tmp_path):
             "trained with cylindrical_coordinates True; the configuration has False for spvcnn on tiny",
         ),
         ({"epoch": 3}, SLIDR, "holds 0 of the model's"),
+        ({"model_points": "minkunet"}, SLIDR, "holds 0 of the model's"),
     ],
 )
 def test_what_does_not_fit_is_refused(config, tmp_path, content, what, message):
