@@ -46,7 +46,8 @@ class LabelledSamples(torch.utils.data.Dataset[Batch]):
         frame = load_frame(self.dataset, self.index.root, self.index.frames.iloc[i])
         if frame.labels is None:
             raise InputError(
-                f"frame {frame.id} of {self.index.root}: has no labels (nuScenes: install lidarseg)"
+                f"frame {frame.id} of {self.index.root}: has no labels (nuScenes: install lidarseg; "
+                "SemanticKITTI: sequences 00 to 10 have them)"
             )
         points = frame.points
         if self.augment:
@@ -185,7 +186,7 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
 
 def _check_images(index: Index) -> None:
     """Refuse to pre-train on keyframes without images."""
-    bare = index.frames.loc[index.frames["camera_images"].list.len() == 0, "id"]
+    bare = index.frames.loc[~index.has_images, "id"]
     if len(bare):
         found = f"{len(bare)} of {len(index)} frames have no image, the first is {bare.iloc[0]}"
         raise InputError(f"{index.root}: {found}; expected one for each (SemanticKITTI: image_2)")
