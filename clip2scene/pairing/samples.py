@@ -135,7 +135,11 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         return self._add_images(sample, frame, pairs, draws)
 
     def _choose_sweeps(self, recorded: int, draws: np.random.Generator) -> list[int]:
-        """Which earlier sweeps to load: K - 1 of those recorded, at random (as released) or the latest."""
+        """Which earlier sweeps to load: K - 1 of those recorded, at random (as released) or the latest.
+
+        At the start of a scene fewer are recorded, and taken; the list that the released code reads,
+        OpenPCDet's, is filled up to nine with the earliest.
+        """
         if "sweeps" not in self.needs:
             return []
         count = min(self.config.sweeps - 1, recorded)
