@@ -66,7 +66,7 @@ def bare_package(name: str, folder: Path) -> None:
     sys.modules[name] = package
 
 
-def fill(module: nn.Module, without: str) -> None:
+def fill(module: nn.Module, without: str | tuple[str, ...] = ()) -> None:
     """Give every floating-point tensor of a module the value that its name stands for.
 
     Args:
