@@ -92,6 +92,11 @@ class Index:
         """The keyframes' identifiers."""
         return self.frames["id"].tolist()
 
+    @property
+    def has_images(self) -> pd.Series:
+        """Which keyframes have images, a bool a row."""
+        return self.frames["camera_sizes"].map(len) > 0
+
     def split(self, name: str) -> Self:
         """The keyframes of one split.
 

@@ -152,7 +152,7 @@ def _rows(root: Path, folder: Path, sweeps: int) -> list[dict[str, Any]]:
     """The rows of one sequence; a file's number is its line in ``poses.txt`` and ``times.txt``."""
     scans, images = _stems(folder / "velodyne", ".bin"), set(_stems(folder / "image_2", ".png"))
     labels = set(_stems(folder / "labels", ".label"))
-    numbers, path = [int(stem) for stem in scans], folder.relative_to(root)
+    numbers, path = [int(stem) for stem in scans], str(folder.relative_to(root))
     calibration = read_calibration(folder / "calib.txt") if sweeps or images else {}
     poses = _lidar_poses(folder / "poses.txt", calibration["Tr"], numbers) if sweeps else np.empty((0, 4, 4))
     times = _times(folder / "times.txt", numbers)
@@ -167,13 +167,13 @@ def _rows(root: Path, folder: Path, sweeps: int) -> list[dict[str, Any]]:
             "scene": folder.name,
             "splits": [split, *_ALSO[split]] if split else [],
             "timestamp": round(1e6 * times[here]),
-            "points": str(path / f"velodyne/{stem}.bin"),
-            "labels": str(path / f"labels/{stem}.label") if stem in labels else None,
-            "sweep_points": [str(path / f"velodyne/{scans[k]}.bin") for k in earlier],
+            "points": f"{path}/velodyne/{stem}.bin",
+            "labels": f"{path}/labels/{stem}.label" if stem in labels else None,
+            "sweep_points": [f"{path}/velodyne/{scans[k]}.bin" for k in earlier],
             "sweep_poses": relative.reshape(-1),
             "sweep_lags": [times[here] - times[k] for k in earlier],
         }
-        image = {"camera_images": [str(path / f"image_2/{stem}.png")]}
+        image = {"camera_images": [f"{path}/image_2/{stem}.png"]}
         rows.append(row | (camera | image if stem in images else _NO_CAMERA))
     return rows
 

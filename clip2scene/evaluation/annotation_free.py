@@ -72,7 +72,7 @@ def evaluate_annotation_free(
             save_prediction(run.folder / "predictions.npz", batch.points.numpy(), labels, classes)
     where = f"data set {dataset_name}, split {data.val_split}"
     scores = {"scores": total_scores(fabric, dataset.classes, everywhere, where)}
-    if index.frames["camera_images"].list.len().any():
+    if index.has_images.any():
         seen_by = f"{where}, points that a camera sees"
         scores["scores_visible"] = total_scores(fabric, dataset.classes, visible, seen_by)
     if fabric.is_global_zero:

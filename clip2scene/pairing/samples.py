@@ -46,7 +46,8 @@ class LabelledSamples(torch.utils.data.Dataset[Batch]):
         frame = load_frame(self.dataset, self.index.root, self.index.frames.iloc[i])
         if frame.labels is None:
             raise InputError(
-                f"frame {frame.id} of {self.index.root}: has no labels (nuScenes: install lidarseg)"
+                f"frame {frame.id} of {self.index.root}: has no labels (nuScenes: install lidarseg; "
+                "SemanticKITTI: sequences 00 to 10 have them)"
             )
         points = frame.points
         if self.augment:
@@ -134,7 +135,11 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         return self._add_images(sample, frame, pairs, draws)
 
     def _choose_sweeps(self, recorded: int, draws: np.random.Generator) -> list[int]:
-        """Which earlier sweeps to load: K - 1 of those recorded, at random (as released) or the latest."""
+        """Which earlier sweeps to load: K - 1 of those recorded, at random (as released) or the latest.
+
+        At the start of a scene fewer are recorded, and taken; the list that the released code reads,
+        OpenPCDet's, is filled up to nine with the earliest.
+        """
         if "sweeps" not in self.needs:
             return []
         count = min(self.config.sweeps - 1, recorded)
@@ -185,7 +190,7 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
 
 def _check_images(index: Index) -> None:
     """Refuse to pre-train on keyframes without images."""
-    bare = index.frames.loc[index.frames["camera_images"].list.len() == 0, "id"]
+    bare = index.frames.loc[~index.has_images, "id"]
     if len(bare):
         found = f"{len(bare)} of {len(index)} frames have no image, the first is {bare.iloc[0]}"
         raise InputError(f"{index.root}: {found}; expected one for each (SemanticKITTI: image_2)")

@@ -60,7 +60,7 @@ def draw_pixels(index: Index, out: Path) -> None:
         index: The first of its keyframes that has images is drawn.
         out: PNG file.
     """
-    with_images = index.frames[index.frames["camera_images"].list.len() > 0]
+    with_images = index.frames[index.has_images]
     if with_images.empty:
         return
     dataset = get_dataset(index.format)

@@ -136,17 +136,38 @@ def tune(world, folder, kind="finetune", checkpoint=None, seed=0, **settings):
     return run
 
 
-def test_a_perfect_network_scores_one_and_every_point_is_counted(world, aligned, monkeypatch, tmp_path):
+@pytest.fixture
+def ask_oracle(world, aligned, monkeypatch, tmp_path):
+    """Evaluates the network that knows everything on the data set of an index."""
     root, config = world
     monkeypatch.setattr(annotation_free, "build_backbone", lambda *arguments: Oracle())
     meta = {"method": "aligned", "recipe": "", "backbone": "spvcnn", "width": 1.0, "coordinates": "cartesian"}
     rest = {"linear.weight": torch.zeros(16, 16), "linear.bias": torch.zeros(16)}
     write_checkpoint(tmp_path / "oracle.pt", {"backbone": {}, "method": rest, "meta": meta})
-    run = record(tmp_path / "run", "annotation_free")
-    annotation_free.evaluate_annotation_free(
-        config, tmp_path / "oracle.pt", root / "text.pt", "nuscenes", root / "index.parquet", run
-    )
 
+    def ask(index):
+        run = record(tmp_path / "run", "annotation_free")
+        oracle = tmp_path / "oracle.pt"
+        annotation_free.evaluate_annotation_free(config, oracle, root / "text.pt", "nuscenes", index, run)
+        return run
+
+    return ask
+
+
+def test_without_images_every_point_is_scored_and_none_as_seen(world, ask_oracle, tmp_path):
+    root, _ = world
+    bare = {name: [] for name in _row(0) if name.startswith("camera_")}
+    rows = [_row(number) | bare for number in range(FRAMES)]
+    frames = pd.DataFrame(rows, columns=COLUMNS.names)
+    write_index(tmp_path / "index.parquet", Index("nuscenes", root, frames))
+    run = ask_oracle(tmp_path / "index.parquet")
+    assert scores_of(run).miou == 1.0
+    assert "scores_visible" not in json.loads((run.folder / "metrics.json").read_text())
+
+
+def test_a_perfect_network_scores_one_and_every_point_is_counted(world, ask_oracle):
+    root, _ = world
+    run = ask_oracle(root / "index.parquet")
     labels, ahead = [], []
     for number in (4, 5):
         points = np.fromfile(root / f"{number}.bin", np.float32).reshape(-1, 5)

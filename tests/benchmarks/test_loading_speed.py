@@ -1,0 +1,209 @@
+"""Speed of the index and of samples; run with `pytest tests/benchmarks --benchmark-only`.
+
+The released code's path is measured beside ours on the same keyframes, where ``CLIP2SCENE_RELEASED`` names a
+folder with checkouts of runnanchen/CLIP2Scene @ f37dae7 (``CLIP2Scene``) and of mit-han-lab/torchsparse @
+v1.4.0 (``torchsparse``, of which one Python file is used). Threads are those of the environment
+(OMP_NUM_THREADS); one thread is what a loader process has.
+"""
+
+import importlib
+import os
+import sys
+from dataclasses import replace
+from functools import cache, partial
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from clip2scene.config import Crop, DatasetConfig, Pretraining, Superpixels, Synthetic
+from clip2scene.datasets.index import Index, build, read_index, write_index
+from clip2scene.datasets.nuscenes import CAMERAS, NuScenes
+from clip2scene.machine import keep_freed_memory
+from clip2scene.pairing.collate import collate
+from clip2scene.pairing.samples import PretrainingSamples
+from clip2scene.pairing.superpixels import write_superpixels
+from clip2scene.synthetic.generate import generate
+from clip2scene.synthetic.real_keyframe import write_keyframe
+
+PAPER = Pretraining(sweeps=3, crop=Crop(size=(224, 416)))
+FULL_SIZE = Synthetic(train_scenes=1, val_scenes=1, keyframes=1, azimuth_steps=1085, image_size=(900, 1600))
+
+
+def full_size_index() -> pd.DataFrame:
+    """An index in the shape of nuScenes trainval: 34,149 keyframes with 10 sweeps and 6 cameras each."""
+    draws, log = np.random.default_rng(0), "n015-2018-07-24-11-22-45+0800"
+    intrinsics = draws.random((2, 54))  # two vehicles
+    rows = []
+    for number, scene in enumerate(np.arange(34149) * 850 // 34149):
+        stamp = 1532402927647951 + number * 500000
+        split = "val" if scene >= 700 else "train"
+        rows.append(
+            {
+                "id": f"{number:032x}",
+                "scene": f"scene-{scene:04d}",
+                "splits": [split, "parametrize"] if scene < 600 else [split],
+                "timestamp": stamp,
+                "points": f"samples/LIDAR_TOP/{log}__LIDAR_TOP__{stamp}.pcd.bin",
+                "labels": f"lidarseg/v1.0-trainval/{number:032x}_lidarseg.bin",
+                "sweep_points": [
+                    f"sweeps/LIDAR_TOP/{log}__LIDAR_TOP__{stamp - 50000 * k}.pcd.bin" for k in range(1, 11)
+                ],
+                "sweep_poses": draws.random(160),
+                "sweep_lags": 0.05 * np.arange(1, 11),
+                "camera_names": CAMERAS,
+                "camera_images": [f"samples/{name}/{log}__{name}__{stamp}.jpg" for name in CAMERAS],
+                "camera_sizes": [900, 1600] * 6,
+                "camera_intrinsics": intrinsics[scene % 2],
+                "camera_poses": draws.random(96),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def test_opening_a_full_size_index(benchmark, tmp_path):
+    path = tmp_path / "index.parquet"
+    write_index(path, Index("nuscenes", tmp_path, full_size_index()))
+    benchmark.extra_info["MiB"] = path.stat().st_size / 2**20
+    benchmark.pedantic(lambda: read_index(path).split("parametrize"), rounds=5, warmup_rounds=1)
+
+
+@cache
+def synthetic(folder: Path) -> Index:
+    """Keyframes of nuScenes' size: 30,000 or so points a sweep, images of 900 x 1600 pixels."""
+    generate(folder / "data", "v1.0-synthetic", FULL_SIZE, seed=0, processes=os.cpu_count())
+    build(DatasetConfig(root=folder / "data", version="v1.0-synthetic"), folder / "index.parquet")
+    return read_index(folder / "index.parquet").split("train")
+
+
+@cache
+def real(folder: Path, source: Path) -> Index:
+    """The real keyframe; its own sweep stands in for those before it, which are not there."""
+    write_keyframe(source, folder / "data", "v1.0-keyframe")
+    build(DatasetConfig(root=folder / "data", version="v1.0-keyframe"), folder / "index.parquet")
+    index = read_index(folder / "index.parquet")
+    points = index.frames["points"].iloc[0]
+    earlier = {
+        "sweep_points": [[points] * 9],
+        "sweep_poses": [np.tile(np.eye(4).ravel(), 9)],
+        "sweep_lags": [[0.0] * 9],
+    }
+    return replace(index, frames=index.frames.assign(**earlier))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("keyframes")
+
+
+@pytest.fixture(params=["synthetic", "real"])
+def index(benchmark, request, folder) -> Index:  # `benchmark` first: it skips where nothing is measured
+    benchmark.group = f"a sample of the {request.param} keyframe"
+    keep_freed_memory()  # as every run does
+    torch.set_num_threads(1)
+    if request.param == "synthetic":
+        return synthetic(folder / "synthetic")
+    source = request.getfixturevalue("shared_data") / "nuscenes_scene-0061"
+    return real(folder / "real", source)
+
+
+def samples(index: Index, needs=("images", "sweeps"), superpixels: Path | None = None) -> PretrainingSamples:
+    return PretrainingSamples(NuScenes(), index, PAPER, needs, 0.1, False, 0, superpixels)
+
+
+def measure(benchmark, data, rounds: int) -> None:
+    """Time whole samples, each with an augmentation of its own."""
+    epochs = count()
+
+    def one():
+        data.epoch = next(epochs)
+        return data[0]
+
+    benchmark.pedantic(one, rounds=rounds, warmup_rounds=2)
+    benchmark.extra_info["samples a second"] = 1 / benchmark.stats.stats.median
+
+
+def test_sample(benchmark, index):
+    measure(benchmark, samples(index), 40)
+
+
+def test_sample_with_superpixels(benchmark, index, tmp_path):
+    """As SLidR needs it: one sweep."""
+    path = tmp_path / "superpixels.arrow"
+    index_path = index.root.with_name("index.parquet")
+    write_superpixels(index_path, "train", Superpixels(), path, cores=os.cpu_count())
+    measure(benchmark, samples(index, ("images", "superpixels"), path), 40)
+
+
+def test_sample_of_the_released_code(benchmark, index, monkeypatch):
+    measure(benchmark, released(index, monkeypatch), 5)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader(benchmark, index, workers):
+    """Sixty samples through a loader; with as many cores, workers share the time out among them."""
+    benchmark.group = benchmark.group.replace("a sample", "60 samples")
+    data = samples(index)
+
+    def epoch():
+        loader = DataLoader(data, sampler=[0] * 60, batch_size=1, collate_fn=collate, num_workers=workers)
+        return sum(1 for _ in loader)
+
+    assert benchmark.pedantic(epoch, rounds=3, warmup_rounds=1) == 60
+    benchmark.extra_info["samples a second"] = 60 / benchmark.stats.stats.min
+
+
+def released(index: Index, monkeypatch: pytest.MonkeyPatch):
+    """The released pre-training data set on an index's keyframes.
+
+    What keeps it from running is mended from outside: a pickle of sweeps at a private path (here the
+    index's), a method that the published nuscenes-devkit lacks, the release of trainval by name.
+    """
+    checkouts = os.environ.get("CLIP2SCENE_RELEASED")
+    if not checkouts:
+        pytest.skip("CLIP2SCENE_RELEASED does not name a folder with the checkouts")
+    from nuscenes import NuScenes as Devkit
+    from nuscenes.utils.data_classes import LidarPointCloud
+    from torchvision.transforms.functional import resized_crop
+
+    package = ModuleType("torchsparse")  # the package itself needs its compiled part
+    package.__path__ = [str(Path(checkouts) / "torchsparse" / "torchsparse")]
+    monkeypatch.setitem(sys.modules, "torchsparse", package)
+    monkeypatch.syspath_prepend(str(Path(checkouts) / "CLIP2Scene"))
+    from_points = classmethod(lambda cls, points: cls(np.array(points).T))
+    monkeypatch.setattr(LidarPointCloud, "from_points", from_points, raising=False)
+    loader = importlib.import_module("pretrain.dataloader_nuscenes")
+    transforms = importlib.import_module("utils.transforms")
+    # the torchvision of its time did not smooth where it shrank a tensor
+    monkeypatch.setattr(transforms, "resized_crop", partial(resized_crop, antialias=False))
+    config = {
+        "dataset": "nuscenes",
+        "mode": "pretrain",
+        "transforms_clouds": ["Rotation", "FlipAxis"],
+        "transforms_mixed": ["ResizedCrop", "FlipHorizontal"],
+        "crop_size": PAPER.crop.size,
+        "crop_ratio": PAPER.crop.ratio,
+    }
+    version = next(index.root.glob("*/scene.json")).parent.name
+    data = object.__new__(loader.NuScenesMatchDataset)
+    data.nusc = Devkit(version, str(index.root), verbose=False)
+    data.dataroot, data.shuffle, data.config = str(index.root), True, config
+    data.voxel_size, data.cylinder, data.max_sweeps = 0.1, False, PAPER.sweeps
+    data.cloud_transforms = transforms.make_transforms_clouds(config)
+    data.mixed_transforms = transforms.make_transforms_asymmetrical(config)
+    data.list_keyframes = [data.nusc.get("sample", token)["data"] for token in index.ids]
+    data.sweeps_infos = {row.points: {"sweeps": _sweeps(row)} for row in index.frames.itertuples()}
+    return data
+
+
+def _sweeps(row) -> list[dict]:
+    poses = np.reshape(row.sweep_poses, (-1, 4, 4))
+    return [
+        {"lidar_path": path, "transform_matrix": pose, "time_lag": lag}
+        for path, pose, lag in zip(row.sweep_points, poses, row.sweep_lags, strict=True)
+    ]
