@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
 from clip2scene.config import Config, Section
+from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_spec
 
@@ -131,6 +132,7 @@ def load_experiments(config: Config, table: Table | None = None) -> list[Experim
         _known(experiment.target, config.datasets, f"{where}: target")
         if experiment.pretrain:
             _known(experiment.pretrain, config.datasets, f"{where}: pretrain")
+            _check_features(config, experiment, where)
         if experiment.method != TEACHER:
             _known(experiment.backbone, config.backbones, f"{where}: backbone")
             recipes = method_spec(experiment.method).recipes
@@ -162,6 +164,18 @@ def _parse(row: dict[str, str], where: str) -> Experiment:
         if item["type"] == "extra_forbidden":
             raise unknown(f"{where}: column", column, Experiment.model_fields) from None
         raise InputError(f"{where}: {column + ': ' if column else ''}{item['msg']}") from None
+
+
+def _check_features(config: Config, experiment: Experiment, where: str) -> None:
+    """Refuse a network for intensity on colours, and the reverse: its first layer would start at random."""
+    source, target = (
+        get_dataset(config.datasets[name].format) for name in (experiment.pretrain, experiment.target)
+    )
+    if source.feature_channels != target.feature_channels:
+        raise InputError(
+            f"{where}: points of {experiment.pretrain} have {source.feature_channels} features, those of "
+            f"{experiment.target} have {target.feature_channels}; expected as many"
+        )
 
 
 def _known(value: str, valid: Iterable[str], where: str) -> None:

@@ -132,6 +132,39 @@ def test_a_checkpoint_does_not_take_a_recipe_s_name(tmp_path):
         load_experiments(config(tmp_path, FREE, checkpoints={"fixed": "a.pt"}))
 
 
+STREETS_AND_ROOMS = {
+    "nuscenes": {"root": "streets", "synthetic": {}},
+    "scannet": {"format": "scannet", "root": "rooms", "version": "scans", "synthetic": {}},
+}
+
+
+def test_a_network_for_intensity_is_refused_on_colours(tmp_path):
+    with pytest.raises(InputError, match="nuscenes have 1 features, those of scannet have 3"):
+        load_experiments(config(tmp_path, FREE | {"target": "scannet"}, datasets=STREETS_AND_ROOMS))
+
+
+def test_a_teacher_learns_from_the_data_sets_that_it_names(tmp_path):
+    both = {"datasets": STREETS_AND_ROOMS, "teacher": {"datasets": ["nuscenes", "scannet"]}}
+    workflow = Workflow(config(tmp_path, FREE, **both))
+    (key,) = keys(workflow.config)["teacher"]
+    assert [path.parent.name for path in workflow.inputs(key)] == ["v1.0-trainval", "scans"]
+    assert keys(config(tmp_path, FREE))["teacher"] != {key}
+    with pytest.raises(
+        InputError, match="teacher.datasets: .* 'scanet' is not known, did you mean 'scannet'?"
+    ):
+        load_experiments(config(tmp_path, FREE, **both | {"teacher": {"datasets": ["scanet"]}}))
+
+
+def test_settings_of_one_data_set_leave_the_others(tmp_path):
+    rows = FREE, FREE | {"pretrain": "scannet", "target": "scannet"}
+    before = keys(config(tmp_path, *rows, datasets=STREETS_AND_ROOMS))
+    changed = {**STREETS_AND_ROOMS, "scannet": {**STREETS_AND_ROOMS["scannet"], "pretrain": {"epochs": 77}}}
+    after = keys(config(tmp_path, *rows, datasets=changed))
+    assert len(before["pretrain"]) == 4
+    assert len(before["pretrain"] & after["pretrain"]) == 2
+    assert before["teacher"] == after["teacher"]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -93,14 +93,16 @@ def draw_scan(scan: dict[str, np.ndarray], dataset: str, title: str, out: Path) 
     palette = np.vstack([_IGNORED, colours])  # [C + 1, 3]
     points = scan["points"]
     near = np.abs(points[:, :2]).max(axis=1) < RADIUS
-    order = np.argsort(points[near, 2])  # higher points are drawn over lower ones
+    low, high = points[near, :2].min(axis=0), points[near, :2].max(axis=0)
+    # higher points are drawn over lower ones, a room's ceiling and what else has no label under all
+    order = np.lexsort([points[near, 2], scan["labels"][near] > 0])
     figure, axes = plt.subplots(1, 2, figsize=(13, 7), layout="constrained")
     for axis, name, heading in zip(
         axes, ("labels", "prediction"), ("ground truth", "prediction"), strict=True
     ):
         shown = np.where(scan["labels"] > 0, scan[name], 0)[near][order]
         axis.scatter(*points[near][order, :2].T, c=palette[shown], s=3, linewidths=0)
-        axis.set(title=heading, xlabel="x, m", xlim=(-RADIUS, RADIUS), ylim=(-RADIUS, RADIUS), aspect="equal")
+        axis.set(title=heading, xlabel="x, m", xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     axes[0].set_ylabel("y, m")
     used = np.unique(np.concatenate([scan["labels"], scan["prediction"]]))
     handles = [
