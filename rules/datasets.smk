@@ -14,6 +14,7 @@ for dataset, files in experiment.synthetic.items():
             f"<benchmarks>/synthetic_data/{dataset}.jsonl"
         conda:
             "../environment.yml"
+        priority: 3  # all else waits for these
         threads: workflow.cores or 1
         params:
             dataset=dataset,

@@ -152,7 +152,7 @@ def test_a_teacher_learns_from_the_data_sets_that_it_names(tmp_path):
     with pytest.raises(
         InputError, match="teacher.datasets: .* 'scanet' is not known, did you mean 'scannet'?"
     ):
-        load_experiments(config(tmp_path, FREE, **both | {"teacher": {"datasets": ["scanet"]}}))
+        all_runs(config(tmp_path, FREE, **both | {"teacher": {"datasets": ["scanet"]}}))
 
 
 def test_settings_of_one_data_set_leave_the_others(tmp_path):
