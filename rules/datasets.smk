@@ -12,9 +12,9 @@ for dataset, files in experiment.synthetic.items():
             f"<logs>/synthetic_data/{dataset}.log",
         benchmark:
             f"<benchmarks>/synthetic_data/{dataset}.jsonl"
+        priority: 3  # all else waits for these
         conda:
             "../environment.yml"
-        priority: 3  # all else waits for these
         threads: workflow.cores or 1
         params:
             dataset=dataset,
