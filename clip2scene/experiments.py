@@ -222,6 +222,8 @@ def settings(config: Config, run: Run) -> dict[str, Any]:
         "threads": config.threads,
         "backend": config.backend,
     }
+    if run.recipe in config.checkpoints:
+        values["checkpoint"] = str(config.checkpoints[run.recipe])
     match run.kind:
         case "teacher":
             values["teacher"] = config.teacher.model_dump()
@@ -231,8 +233,6 @@ def settings(config: Config, run: Run) -> dict[str, Any]:
             values["pretraining"] = config.pretrain.of(run.method).model_dump(exclude={"by_method"})
         case "finetune" | "linear_probe":
             values["finetuning"] = config.finetune.model_dump()
-    if run.recipe in config.checkpoints:
-        values["checkpoint"] = str(config.checkpoints[run.recipe])
     if run.backbone:
         values["network"] = config.backbones[run.backbone].model_dump()
     for role, name in (("pretraining_data", run.pretrain), ("data", run.target)):
