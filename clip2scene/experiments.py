@@ -257,6 +257,8 @@ def settings(config: Config, run: Run) -> dict[str, Any]:
         "threads": config.threads,
         "backend": config.backend,
     }
+    if run.recipe in config.checkpoints:
+        values["checkpoint"] = str(config.checkpoints[run.recipe])
     match run.kind:
         case "teacher":
             values["teacher"] = config.teacher.model_dump()
@@ -268,8 +270,6 @@ def settings(config: Config, run: Run) -> dict[str, Any]:
             )
         case "finetune" | "linear_probe":
             values["finetuning"] = config.on(run.target).finetune.model_dump()
-    if run.recipe in config.checkpoints:
-        values["checkpoint"] = str(config.checkpoints[run.recipe])
     if run.backbone:
         values["network"] = config.backbones[run.backbone].model_dump()
     sources, targets = run.pretrain.split(), run.target.split()

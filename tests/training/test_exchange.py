@@ -26,14 +26,14 @@ from clip2scene.training.checkpoint import describe
 from clip2scene.training.exchange import export_checkpoint, import_checkpoint
 from clip2scene.workflow import Workflow
 
-SLIDR = ("slidr", "", "res16unet34c", "tiny")
-THEIRS = ("clip2scene", "released", "spvcnn", "tiny")
+SLIDR = ("slidr", "", "res16unet34c", "nuscenes")
+THEIRS = ("clip2scene", "released", "spvcnn", "nuscenes")
 SETTINGS = {"voxel_size": 0.1, "cylindrical_coordinates": True, "num_epochs": 50}
 ROWS = [
     {"protocol": "linear_probe", "method": "slidr", "recipe": "published", "backbone": "res16unet34c",
-     "pretrain": "tiny", "target": "tiny", "percent": "100", "seeds": "0"},
+     "pretrain": "nuscenes", "target": "nuscenes", "percent": "100", "seeds": "0"},
     {"protocol": "annotation_free", "method": "clip2scene", "recipe": "theirs", "backbone": "spvcnn",
-     "pretrain": "tiny", "target": "tiny"},
+     "pretrain": "nuscenes", "target": "nuscenes"},
 ]  # fmt: skip
 
 
@@ -45,10 +45,9 @@ def config(tmp_path: Path, tiny_root: Path) -> Config:
         experiments=tmp_path / "experiments.tsv",
         results=tmp_path / "results",
         device="cpu",
-        datasets={"tiny": {"root": tiny_root, "version": "v1.0-tiny", "synthetic": {}}},
+        datasets={"nuscenes": {"root": tiny_root, "version": "v1.0-tiny", "synthetic": {}}},
         backbones={"res16unet34c": {"coordinates": "cylindrical"}, "spvcnn": {}},
         checkpoints={"published": tmp_path / "slidr.pt", "theirs": tmp_path / "theirs.pt"},
-        teacher={"dataset": "tiny"},
         finetune={"epochs": 1, "minimum_steps": 2},
     )
 
@@ -88,9 +87,9 @@ def test_a_row_starts_from_a_published_checkpoint(config, tmp_path):
         "linear_probe",
         "teacher",
     ]
-    build(config.datasets["tiny"], index := layout.index(config, "tiny"))
-    fractions.write(index, "train", "all", 100, layout.subset(config, "tiny", "", 100))
-    text = layout.text(config, "tiny")
+    build(config.datasets["nuscenes"], index := layout.index(config, "nuscenes"))
+    fractions.write(index, "train", "all", 100, layout.subset(config, "nuscenes", "", 100))
+    text = layout.text(config, "nuscenes")
     write_checkpoint(text, {"prompts": [], "embeddings": torch.randn(16, 32)})
     runs = {run.kind: run for run in workflow.runs.values()}
     for kind in ("annotation_free", "linear_probe"):
@@ -119,8 +118,8 @@ def test_a_checkpoint_that_is_not_what_the_row_says_is_refused(config, tmp_path)
     (key,) = [key for key, run in workflow.runs.items() if run.kind == "linear_probe"]
     with pytest.raises(InputError, match="index.parquet: no such file"):
         compute(workflow, key)
-    build(config.datasets["tiny"], index := layout.index(config, "tiny"))
-    fractions.write(index, "train", "all", 100, layout.subset(config, "tiny", "", 100))
+    build(config.datasets["nuscenes"], index := layout.index(config, "nuscenes"))
+    fractions.write(index, "train", "all", 100, layout.subset(config, "nuscenes", "", 100))
     with pytest.raises(InputError, match=r"slidr\.pt: method is 'ppkt'; expected 'slidr'"):
         compute(workflow, key)
     write_checkpoint(config.checkpoints["published"], {"model_points": slidr()})
@@ -147,7 +146,7 @@ def test_what_we_train_is_exported_under_the_published_names(config, tmp_path):
     heads = torch.nn.ModuleDict(
         {"semantic": torch.nn.Linear(60, 32), "spatial_temporal": torch.nn.Linear(60, 32)}
     )
-    meta = {**describe(config, "clip2scene", "spvcnn", "tiny"), "recipe": "fixed", "seed": 0}
+    meta = {**describe(config, "clip2scene", "spvcnn", "nuscenes"), "recipe": "fixed", "seed": 0}
     content = {"backbone": network.state_dict(), "method": heads.state_dict(), "meta": meta}
     write_checkpoint(tmp_path / "ours.pt", content)
     export_checkpoint(tmp_path / "ours.pt", tmp_path / "out.pt")
@@ -227,7 +226,7 @@ def test_code_is_not_run(config, tmp_path):
         (
             {"model_points": theirs(), "config": SETTINGS},
             THEIRS,
-            "trained with cylindrical_coordinates True; the configuration has False for spvcnn on tiny",
+            "trained with cylindrical_coordinates True; the configuration has False for spvcnn on nuscenes",
         ),
         ({"epoch": 3}, SLIDR, "holds 0 of the model's"),
         ({"model_points": "minkunet"}, SLIDR, "holds 0 of the model's"),
@@ -260,7 +259,7 @@ def test_command_line(config, tmp_path):
         return result.exit_code, result.output
 
     files = "import-checkpoint", tmp_path / "in.pt", tmp_path / "ours.pt"
-    known = "--method", "clip2scene", "--dataset", "tiny"
+    known = "--method", "clip2scene", "--dataset", "nuscenes"
     code, output = clip2scene(*files, *known, "--recipe", "released", "--backbone", "spvcnn")
     assert code == 0
     assert "315 tensors of spvcnn, 4 of clip2scene's heads" in output
