@@ -121,7 +121,7 @@ def test_sweeps_stand_where_the_vehicle_was(index, tiny_kitti):
     world = streets.make_world(tiny_kitti.synthetic, generator(0, "semantickitti", "08"), 0.2)
     lidar = [world.ego(time) @ KITTI.lidar_to_ego for time in (0.1, 0.0, 0.2)]
     expected = [np.linalg.inv(lidar[2]) @ pose for pose in lidar[:2]]
-    np.testing.assert_allclose(row.sweep_poses.reshape(-1, 4, 4), expected, atol=1e-5)
+    np.testing.assert_allclose(np.reshape(row.sweep_poses, (-1, 4, 4)), expected, atol=1e-5)
 
 
 def test_points_fall_on_the_pixels_of_the_calibration(index, tiny_kitti):
