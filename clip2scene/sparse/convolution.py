@@ -81,11 +81,12 @@ def _sum_products(
             if outer is not None:
                 _add_product(outer[1][block.offset], outer[0].index_select(0, block.target), picked)
         sums = tile.bags.sum(products)
-        if identity is not None:
-            sums.addmm_(rows[tile.rows], matrices[identity])
-            if outer is not None:
-                _add_product(outer[1][identity], outer[0][tile.rows], rows[tile.rows])
-        result[tile.rows] = sums
+        if identity is None:
+            result[tile.rows] = sums
+            continue
+        torch.addmm(sums, rows[tile.rows], matrices[identity], out=result[tile.rows])
+        if outer is not None:
+            _add_product(outer[1][identity], outer[0][tile.rows], rows[tile.rows])
     return result
 
 

@@ -5,7 +5,6 @@ input's tensor stride times the dilation.
 """
 
 from functools import cached_property
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -40,82 +39,79 @@ class Tile(NamedTuple):
 
 
 class KernelMap:
-    """Pairs of input and output voxels, by tile of the output and kernel offset.
+    """Pairs of input and output voxels.
 
     Attributes:
-        n_pairs: Number of pairs, less those of `identity`.
+        n_pairs: Number of pairs.
         identity: Offset under which every voxel meets itself and which is left out of the pairs; None if none
             does.
     """
 
-    def __init__(self, table: Tensor, n_inputs: int, symmetric: bool) -> None:
-        """Pairs from a table of neighbours.
+    def __init__(
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        sizes: list[int],
+        n_voxels: tuple[int, int],
+        identity: int | None,
+    ) -> None:
+        """Pairs of `inputs` [P] and `outputs` [P], of which there are `n_voxels`, `sizes` at a time.
 
-        Args:
-            table: [K, V_out] int32, input voxel that each output voxel meets under each offset; -1 = none.
-            n_inputs: V_in.
-            symmetric: Inputs are the outputs, and what offset k pairs, offset K - 1 - k pairs the other way.
+        Those of an offset ascend: their keys differ by a constant. With `identity`, what offset k pairs,
+        offset K - 1 - k pairs the other way.
         """
-        self._shape = len(table), n_inputs
-        self.identity = len(table) // 2 if symmetric else None
-        self._tiles = _tiles(table)
-        self._table = None if symmetric else table
-        self.n_pairs = sum(tile.n_pairs for tile in self._tiles)
+        self.n_pairs, self.identity = sum(sizes), identity
+        self._inputs, self._outputs = inputs.int(), outputs.int()
+        self._sizes, self._n_voxels = sizes, n_voxels
 
     def tiles(self, transposed: bool) -> list[Tile]:
-        """The tiles of the outputs; of the inputs if `transposed`, which are then what is summed up.
-
-        The pairs of a symmetric map are their own transposed ones, under the opposite offsets.
-        """
-        return self._transposed_tiles if transposed else self._tiles
+        """The tiles of the output voxels; if `transposed`, inputs are the outputs and the other way round."""
+        return self._tiles_of_inputs if transposed else self._tiles_of_outputs
 
     @cached_property
-    def _transposed_tiles(self) -> list[Tile]:
-        if self._table is None:
-            last = self._shape[0] - 1
-            return [
-                tile._replace(blocks=[block._replace(offset=last - block.offset) for block in tile.blocks])
-                for tile in self._tiles
-            ]
-        hits = (self._table >= 0).flatten().nonzero()[:, 0]
-        offsets, outputs = hits // self._table.shape[1], hits % self._table.shape[1]
-        inputs = self._table.flatten()[hits]
-        transposed = self._table.new_full(self._shape, -1)
-        transposed[offsets, inputs] = outputs.int()
-        return _tiles(transposed)
+    def _tiles_of_outputs(self) -> list[Tile]:
+        return _tiles(self._inputs, self._outputs, self._sizes, self._n_voxels[1])
+
+    @cached_property
+    def _tiles_of_inputs(self) -> list[Tile]:
+        if self.identity is None:
+            return _tiles(self._outputs, self._inputs, self._sizes, self._n_voxels[0])
+        last = len(self._sizes) - 1
+        return [
+            tile._replace(blocks=[block._replace(offset=last - block.offset) for block in tile.blocks])
+            for tile in self._tiles_of_outputs
+        ]
 
 
-def _tiles(table: Tensor) -> list[Tile]:
-    """Tiles of the pairs in a table [K, V] (see `KernelMap`)."""
-    volume, n_voxels = table.shape
-    n_tiles = 1 if table.is_cuda else -(-n_voxels // _TILE)
-    size = -(-n_voxels // n_tiles)
-    padded = pad(table, (0, n_tiles * size - n_voxels), value=-1)
-    padded = padded.view(volume, n_tiles, size).transpose(0, 1).contiguous()  # [T, K, size]
-    hit = padded >= 0
-    pairs = hit.flatten().nonzero()[:, 0]
-    sources = padded.flatten()[pairs]
-    targets = (pairs // (volume * size) * size + pairs % size).int()
+def _tiles(sources: Tensor, targets: Tensor, sizes: list[int], n_voxels: int) -> list[Tile]:
+    """Tiles of pairs of `sources` [P] and `targets` [P] that ascend within each offset's `sizes`."""
+    n_tiles = 1 if targets.is_cuda else -(-n_voxels // _TILE)
+    rows = [n_voxels * tile // n_tiles for tile in range(n_tiles + 1)]
+    edges = targets.new_tensor(rows)
+    within = torch.stack([torch.searchsorted(part, edges) for part in targets.split(sizes)])  # [K, T + 1]
+    counts = within.diff(dim=1)
+    places = counts.cumsum(0) - counts  # where in its tile each block begins [K, T]
+    first = counts.flatten().cumsum(0).view_as(counts) - counts  # and where among all pairs
 
-    counts = hit.sum(2)
-    totals = counts.sum(1)
-    first = totals.cumsum(0) - totals
-    place = torch.arange(len(pairs), device=table.device) - first.repeat_interleave(totals)
-    places = torch.full_like(padded, -1).flatten().index_copy_(0, pairs, place.int())
-    places = places.view(n_tiles, volume, size).transpose(1, 2).flatten()  # by output voxel, then by offset
-    members = places[places >= 0]
-    offsets = pad(hit.sum(1).cumsum(1), (1, 0)).int()  # [T, size + 1]
+    order = targets.argsort(stable=True)
+    to_place = (places - first).flatten().repeat_interleave(counts.flatten(), output_size=len(targets))
+    members = (order + to_place[order]).int()
+    ends = pad(torch.bincount(targets, minlength=n_voxels).cumsum(0), (1, 0))  # of each voxel's members
 
-    totals = totals.tolist()
-    parts = zip(sources.split(totals), targets.split(totals), members.split(totals), offsets, strict=True)
+    counts, places, first = (values.t().tolist() for values in (counts, places, first))  # [T, K]
+    member_ends = ends[edges].tolist()
     tiles = []
-    for i, (sizes, (source, target, member, offset)) in enumerate(zip(counts.tolist(), parts, strict=True)):
-        start, stop = i * size, min((i + 1) * size, n_voxels)
-        ends = list(accumulate(sizes, initial=0))
-        places = [slice(*ends[k : k + 2]) for k in range(volume)]
-        blocks = [Block(k, p, source[p], target[p]) for k, p in enumerate(places) if sizes[k]]
-        bags = Bags(member, offset[: stop - start + 1])
-        tiles.append(Tile(slice(start, stop), ends[-1], blocks, bags))
+    for i in range(n_tiles):
+        bags = Bags(
+            members[member_ends[i] : member_ends[i + 1]],
+            (ends[rows[i] : rows[i + 1] + 1] - member_ends[i]).int(),
+        )
+        blocks = []
+        for offset, (count, place, begin) in enumerate(zip(counts[i], places[i], first[i], strict=True)):
+            if count:
+                pairs = slice(begin, begin + count)
+                blocks.append(Block(offset, slice(place, place + count), sources[pairs], targets[pairs]))
+        tiles.append(Tile(slice(rows[i], rows[i + 1]), sum(counts[i]), blocks, bags))
     return tiles
 
 
@@ -136,18 +132,19 @@ def build_kernel_map(
         dilation: Spacing of the kernel's offsets, in input voxels.
     """
     symmetric = inputs is outputs and kernel_size % 2 == 1
-    volume, n_voxels = kernel_size**3, len(outputs)
-    if not symmetric:
-        table = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation)
-        return KernelMap(table, len(inputs), symmetric)
-    half = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation, volume // 2)
-    table = half.new_full((volume, n_voxels), -1)
-    table[: len(half)] = half
-    pairs = (half >= 0).flatten().nonzero()[:, 0]
-    offsets, targets = pairs // n_voxels, pairs % n_voxels
-    mirrored = (volume - 1 - offsets) * n_voxels + half.flatten()[pairs]
-    table.view(-1).index_copy_(0, mirrored, targets.int())
-    return KernelMap(table, n_voxels, symmetric)
+    volume = kernel_size**3
+    n_offsets = volume // 2 if symmetric else volume
+    table = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation, n_offsets)
+    hit = table >= 0
+    sizes = hit.sum(1).tolist()
+    pairs = hit.flatten().nonzero()[:, 0]
+    source, target = table.flatten()[pairs], pairs % len(outputs)
+    if symmetric:
+        mirrored_source, mirrored_target = reversed(target.split(sizes)), reversed(source.split(sizes))
+        source, target = torch.cat([source, *mirrored_source]), torch.cat([target, *mirrored_target])
+        sizes = [*sizes, 0, *reversed(sizes)]
+    identity = volume // 2 if symmetric else None
+    return KernelMap(source, target, sizes, (len(inputs), len(outputs)), identity)
 
 
 def find_neighbours(
@@ -158,7 +155,7 @@ def find_neighbours(
     dilation: int = 1,
     n_offsets: int | None = None,
 ) -> Tensor:
-    """Position in `keys` of each query's neighbour under the first n offsets, or -1: [n, Q] int32.
+    """Position in `keys` of each query's neighbour under the first n offsets (None: all): [n, Q], -1 if none.
 
     Neighbours along x lie side by side in the sorted keys, so that only the first of a row of the kernel is
     searched for; from there to the next are at most `dilation` keys.
@@ -171,13 +168,13 @@ def find_neighbours(
     end = keys.new_full((1,), torch.iinfo(keys.dtype).max)
     ended = torch.cat([keys, end])  # past the last key, so that every position can be read
     wanted = queries + keys.new_tensor(starts)[:, None]  # [rows of the kernel, Q]
-    position = torch.searchsorted(keys, wanted, out_int32=True)
-    found = ended[position]
+    position = torch.searchsorted(keys, wanted)
+    found = ended.take(position)
     columns = [torch.where(found == wanted, position, -1)]
     for _ in range(kernel_size - 1):
         wanted = wanted + step
         for _ in range(dilation):
             position = position + (found < wanted)
-            found = ended[position]
+            found = ended.take(position)
         columns.append(torch.where(found == wanted, position, -1))
     return torch.stack(columns, dim=1).flatten(0, 1)[:n_offsets]

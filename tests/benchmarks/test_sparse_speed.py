@@ -3,6 +3,8 @@
 Threads are those of the environment (OMP_NUM_THREADS). docs/performance.md says how to read the numbers.
 """
 
+import ctypes
+import gc
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -65,7 +67,9 @@ def backend_of(name: str) -> type[Backend]:
 
 
 def peak_mib(step: Callable[[], object]) -> float:
-    """What a step takes of memory beyond what the process has, at most; by Linux' own account."""
+    """What a step takes of memory beyond what the process has in use, at most; by Linux' own account."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps freed goes back first
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = resident("VmRSS")
     step()
