@@ -84,4 +84,5 @@ def test_a_worker_keeps_its_size_over_an_epoch(samples):
     )
     sizes = list(loader)
     assert len(sizes) == len(order)
-    assert max(sizes[-40:]) - max(sizes[20:60]) < 2
+    growth = max(sizes[-40:]) - max(sizes[20:60])
+    assert growth < 0.75  # 2 MiB with arrays in place of Arrow's lists
