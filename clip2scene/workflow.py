@@ -17,7 +17,7 @@ from clip2scene.experiments import Run, Table, all_runs, digest
 from clip2scene.files import atomic
 from clip2scene.method.spec import method_spec
 from clip2scene.provenance import code_hash
-from clip2scene.synthetic.generate import writer_module
+from clip2scene.synthetic.generate import WRITERS
 
 _STAGES = {
     "teacher": "clip2scene.training.teacher",
@@ -106,7 +106,7 @@ class Workflow:
 
     def writer_code(self, dataset: str) -> str:
         """Hash of the source that makes a synthetic data set."""
-        return code_hash("clip2scene.synthetic.generate", writer_module(self.config.datasets[dataset].format))
+        return code_hash("clip2scene.synthetic.generate", WRITERS[self.config.datasets[dataset].format])
 
     def index_inputs(self, dataset: str) -> list[Path]:
         """What says that a data set that the workflow makes is complete; of others the job says so."""

@@ -11,7 +11,6 @@ from typing import Any
 from tqdm import tqdm
 
 from clip2scene.config import DatasetConfig, Rooms, Synthetic
-from clip2scene.errors import unknown
 from clip2scene.files import atomic_directory, write_json
 
 WRITERS = {
@@ -19,7 +18,7 @@ WRITERS = {
     "semantickitti": "clip2scene.synthetic.semantickitti_writer",
     "scannet": "clip2scene.synthetic.scannet_writer",
 }
-"""Modules whose `writer` is a `Writer`, by the format that it writes."""
+"""Modules whose `writer` is a `Writer`, by the format that it writes; the configuration refuses others."""
 MARKER = "synthetic.json"
 """File in the data root that says what the data set was made from; written last."""
 
@@ -57,17 +56,6 @@ class Writer(ABC):
         """Write what concerns the whole data set, from what `make` returned for each scene."""
 
 
-def writer_module(format: str) -> str:
-    """The module that writes synthetic data in a format; it is not imported.
-
-    Raises:
-        InputError: no synthetic data are written in this format.
-    """
-    if format not in WRITERS:
-        raise unknown("synthetic data of format", format, WRITERS)
-    return WRITERS[format]
-
-
 def generate(data: DatasetConfig, seed: int, processes: int) -> None:
     """Write a data set with a `synthetic` section. Its bytes depend on that section and the seed alone.
 
@@ -77,9 +65,9 @@ def generate(data: DatasetConfig, seed: int, processes: int) -> None:
         processes: How many scenes are made at a time.
 
     Raises:
-        InputError: no synthetic data are written in this format, or the parameters ask for what cannot be.
+        InputError: the parameters ask for what cannot be.
     """
-    module = import_module(writer_module(data.format))
+    module = import_module(WRITERS[data.format])
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries run threads can hang
     with atomic_directory(data.root) as folder, ProcessPoolExecutor(processes, mp_context=context) as pool:
         writer: Writer = module.writer(folder, data.version, data.synthetic, seed)

@@ -118,13 +118,6 @@ def test_nothing_is_left_of_a_failure(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_format_that_nothing_writes_is_refused(tmp_path):
-    data = DatasetConfig(format="nuscene", root=tmp_path / "data", synthetic=TINY)
-    with pytest.raises(InputError, match="did you mean 'nuscenes'"):
-        generate(data, 0, 1)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_data_set_says_what_it_was_made_from(root):
     made_from = json.loads((root / "synthetic.json").read_text())
     assert Synthetic(**made_from.pop("synthetic")) == TINY
