@@ -4,6 +4,7 @@ Read as it is distributed, ``sequences/<XX>/`` with ``velodyne/*.bin``, ``labels
 ``calib.txt``, ``poses.txt`` and ``times.txt``. Every scan is a keyframe.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,6 +52,7 @@ class SemanticKITTI(Dataset):
     """
 
     name: ClassVar[str] = "semantickitti"
+    keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {"*": {"train": 19130, "val": 4071}}
     classes: ClassVar[tuple[str, ...]] = (
         "car",
         "bicycle",
