@@ -149,7 +149,7 @@ class Teacher(Section):
 class EncoderTraining(Section):
     """Self-supervised training of the embedded image encoder."""
 
-    steps: Positive = 120
+    steps: Positive = 80
     """Optimiser steps."""
     batch_size: Positive = 16
     """Images a step."""
@@ -219,7 +219,7 @@ class Superpixels(Section):
 class Pretraining(Section):
     """Pre-training of the 3D network, the same for every method unless `by_method` says otherwise."""
 
-    epochs: Positive = 4
+    epochs: Positive = 3
     """Passes over the pre-training split."""
     batch_size: Positive = 1
     """Samples a step."""
@@ -252,7 +252,7 @@ class Finetuning(Section):
 
     epochs: Positive = 3
     """Passes over the labelled subset."""
-    minimum_steps: int = Field(default=40, ge=0)
+    minimum_steps: int = Field(default=32, ge=0)
     """Small subsets are repeated until the run has this many optimiser steps."""
     batch_size: Positive = 2
     """Frames a step."""
