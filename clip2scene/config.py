@@ -7,117 +7,15 @@ The defaults are the embedded experiment; `config/paper.yaml` holds the paper's.
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
+from clip2scene.config_data import DatasetConfig, Fraction, Positive, Rooms, Section, Synthetic
 from clip2scene.errors import InputError
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A section of the configuration: immutable, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Synthetic(Section):
-    """A synthetic data set: streets seen by a spinning lidar and cameras, written in its `format`."""
-
-    format: Literal["nuscenes", "semantickitti"] = "nuscenes"
-    """That of the data set, from which it is taken."""
-    train_scenes: Positive = 10
-    """Scenes of the train split; SemanticKITTI's sequences 00 to 07, 09 and 10 at most."""
-    val_scenes: Positive = 4
-    """Scenes of the val split; SemanticKITTI's is sequence 08."""
-    keyframes: Positive = 8
-    """Keyframes a scene, at 2 Hz; SemanticKITTI's at 10 Hz, where every scan is one."""
-    beams: Positive = 32
-    """Beams of the lidar; SemanticKITTI's has 64."""
-    azimuth_steps: Positive = 240
-    """Firings of each beam in a rotation; 1085 gives nuScenes' 34,720 rays."""
-    drop_out: Fraction = 0.05
-    """Share of returns lost at random."""
-    range_noise: float = Field(default=0.02, ge=0)
-    """Standard deviation of the measured range, metres."""
-    image_size: tuple[Positive, Positive] = (180, 320)
-    """Height and width of the camera images, pixels."""
-    traffic: float = Field(default=1.0, ge=0)
-    """Density of vehicles and people, relative to the default street."""
-    without: tuple[str, ...] = ()
-    """nuScenes classes that no street holds, e.g. ``[car]``."""
-    rain: Fraction = 0.0
-    """Strength of rain: returns lost and weakened, wet ground, dim images."""
-
-    @property
-    def captioned(self) -> bool:
-        """Whether there are crops with captions, from which a teacher can be trained."""
-        return self.format == "nuscenes"
-
-
-class Rooms(Section):
-    """A synthetic data set: furnished rooms scanned by a posed RGB-D camera."""
-
-    format: Literal["scannet"] = "scannet"
-    """That of the data set, from which it is taken."""
-    train_rooms: Positive = 8
-    """Rooms of the train split; bedroom, living room, kitchen and bathroom take turns."""
-    val_rooms: Positive = 4
-    """Rooms of the val split."""
-    images: Positive = 8
-    """Images a room; three times as many frames are scanned for its mesh."""
-    image_size: tuple[Positive, Positive] = (120, 160)
-    """Height and width of the colour images, pixels."""
-    depth_size: tuple[Positive, Positive] = (96, 128)
-    """Height and width of the depth images, pixels."""
-    depth_noise: float = Field(default=0.005, ge=0)
-    """Standard deviation of the measured depth, metres."""
-    vertex_spacing: float = Field(default=0.05, gt=0)
-    """Distance of the mesh's vertices, about, metres; ScanNet's is 0.02."""
-
-    @property
-    def captioned(self) -> bool:
-        """Whether there are crops with captions, from which a teacher can be trained."""
-        return True
-
-
-class DatasetConfig(Section):
-    """Where a data set lies, and which part of it is used for what."""
-
-    format: str = "nuscenes"
-    """Registered data set whose on-disk format this is."""
-    root: Path
-    """Folder of the data set as downloaded; made by the workflow where `synthetic` is given."""
-    version: str = "v1.0-trainval"
-    """Version of the data set (nuScenes: the folder of its tables; ScanNet: that of its images)."""
-    pretrain_split: str = "parametrize"
-    """Split for pre-training: parametrize is SLidR's 600 scenes (train less 100)."""
-    train_split: str = "train"
-    """Split for fine-tuning."""
-    val_split: str = "val"
-    """Split for evaluation."""
-    sweeps: int = Field(default=9, ge=0)
-    """Up to how many earlier sweeps the index records for each keyframe."""
-    voxel_size: float = Field(default=0.1, gt=0)
-    """Edge of a voxel, metres."""
-    synthetic: Synthetic | Rooms | None = Field(default=None, discriminator="format")
-    """Make the data set with these parameters; leave out for data that were downloaded."""
-    pretrain: dict[str, Any] = {}
-    """Keys of the section `pretrain` that this data set has otherwise, whatever the method."""
-    finetune: dict[str, Any] = {}
-    """Keys of the section `finetune` that this data set has otherwise."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _format_of_synthetic(cls, values: Any) -> Any:
-        """What is made has the format of the data set, and its parameters are those of this format."""
-        if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict | Section):
-            default = cls.model_fields["format"].default
-            values = {**values, "synthetic": {**dict(made), "format": values.get("format", default)}}
-        return values
+__all__ = ["Config", "DatasetConfig", "Rooms", "Section", "Synthetic", "load_config", "parse_config"]
 
 
 class TeacherTraining(Section):
@@ -239,7 +137,7 @@ class Pretraining(Section):
     """Drop the points in a random cuboid (DropCuboids), as SLidR and PPKT do and CLIP2Scene does not."""
     superpixels: Superpixels = Superpixels()
     """For the methods that need them."""
-    by_method: dict[str, dict[str, Any]] = {}
+    by_method: dict[str, dict[str, Any]] = Field(default={})
     """Keys of this section that one method has otherwise, e.g. ``{ppkt: {epochs: 50}}``."""
 
     def of(self, method: str) -> "Pretraining":
@@ -302,11 +200,11 @@ class Config(Section):
     """CLIP."""
     image_encoder: ImageEncoder = ImageEncoder()
     """For PPKT and SLidR."""
-    backbones: dict[str, Backbone] = {"spvcnn": Backbone()}
+    backbones: dict[str, Backbone] = Field(default={"spvcnn": Backbone()})
     """3D networks that the table of experiments names."""
     pretrain: Pretraining = Pretraining()
     """Pre-training."""
-    checkpoints: dict[str, Path] = {}
+    checkpoints: dict[str, Path] = Field(default={})
     """Networks pre-trained elsewhere, by name: written by ``clip2scene import-checkpoint`` or by another
     machine's pre-training. A row of the table of experiments with such a name as recipe starts from it."""
     finetune: Finetuning = Finetuning()

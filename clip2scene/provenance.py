@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 # Their values, not their source, decide what a run computes; values are part of the run key.
-_SETTINGS = {"clip2scene.config", "clip2scene.experiments", "clip2scene.layout", "clip2scene.provenance"}
+_SETTINGS = {
+    f"clip2scene.{name}" for name in ("config", "config_data", "experiments", "layout", "provenance")
+}
 
 
 @cache

@@ -1,0 +1,111 @@
+"""The configuration's sections on data sets; see `clip2scene.config`, from where they are imported."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A section of the configuration: immutable, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Synthetic(Section):
+    """A synthetic data set: streets seen by a spinning lidar and cameras, written in its `format`."""
+
+    format: Literal["nuscenes", "semantickitti"] = "nuscenes"
+    """That of the data set, from which it is taken."""
+    train_scenes: Positive = 10
+    """Scenes of the train split; SemanticKITTI's sequences 00 to 07, 09 and 10 at most."""
+    val_scenes: Positive = 4
+    """Scenes of the val split; SemanticKITTI's is sequence 08."""
+    keyframes: Positive = 8
+    """Keyframes a scene, at 2 Hz; SemanticKITTI's at 10 Hz, where every scan is one."""
+    beams: Positive = 32
+    """Beams of the lidar; SemanticKITTI's has 64."""
+    azimuth_steps: Positive = 240
+    """Firings of each beam in a rotation; 1085 gives nuScenes' 34,720 rays."""
+    drop_out: Fraction = 0.05
+    """Share of returns lost at random."""
+    range_noise: float = Field(default=0.02, ge=0)
+    """Standard deviation of the measured range, metres."""
+    image_size: tuple[Positive, Positive] = (180, 320)
+    """Height and width of the camera images, pixels."""
+    traffic: float = Field(default=1.0, ge=0)
+    """Density of vehicles and people, relative to the default street."""
+    without: tuple[str, ...] = ()
+    """nuScenes classes that no street holds, e.g. ``[car]``."""
+    rain: Fraction = 0.0
+    """Strength of rain: returns lost and weakened, wet ground, dim images."""
+
+    @property
+    def captioned(self) -> bool:
+        """Whether there are crops with captions, from which a teacher can be trained."""
+        return self.format == "nuscenes"
+
+
+class Rooms(Section):
+    """A synthetic data set: furnished rooms scanned by a posed RGB-D camera."""
+
+    format: Literal["scannet"] = "scannet"
+    """That of the data set, from which it is taken."""
+    train_rooms: Positive = 8
+    """Rooms of the train split; bedroom, living room, kitchen and bathroom take turns."""
+    val_rooms: Positive = 4
+    """Rooms of the val split."""
+    images: Positive = 8
+    """Images a room; three times as many frames are scanned for its mesh."""
+    image_size: tuple[Positive, Positive] = (120, 160)
+    """Height and width of the colour images, pixels."""
+    depth_size: tuple[Positive, Positive] = (96, 128)
+    """Height and width of the depth images, pixels."""
+    depth_noise: float = Field(default=0.005, ge=0)
+    """Standard deviation of the measured depth, metres."""
+    vertex_spacing: float = Field(default=0.05, gt=0)
+    """Distance of the mesh's vertices, about, metres; ScanNet's is 0.02."""
+
+    @property
+    def captioned(self) -> bool:
+        """Whether there are crops with captions, from which a teacher can be trained."""
+        return True
+
+
+class DatasetConfig(Section):
+    """Where a data set lies, and which part of it is used for what."""
+
+    format: str = "nuscenes"
+    """Registered data set whose on-disk format this is."""
+    root: Path
+    """Folder of the data set as downloaded; made by the workflow where `synthetic` is given."""
+    version: str = "v1.0-trainval"
+    """Version of the data set (nuScenes: the folder of its tables; ScanNet: that of its images)."""
+    pretrain_split: str = "parametrize"
+    """Split for pre-training: parametrize is SLidR's 600 scenes (train less 100)."""
+    train_split: str = "train"
+    """Split for fine-tuning."""
+    val_split: str = "val"
+    """Split for evaluation."""
+    sweeps: int = Field(default=9, ge=0)
+    """Up to how many earlier sweeps the index records for each keyframe."""
+    voxel_size: float = Field(default=0.1, gt=0)
+    """Edge of a voxel, metres."""
+    synthetic: Synthetic | Rooms | None = Field(default=None, discriminator="format")
+    """Make the data set with these parameters; leave out for data that were downloaded."""
+    pretrain: dict[str, Any] = {}
+    """Keys of the section `pretrain` that this data set has otherwise, whatever the method."""
+    finetune: dict[str, Any] = {}
+    """Keys of the section `finetune` that this data set has otherwise."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _format_of_synthetic(cls, values: Any) -> Any:
+        """What is made has the format of the data set, and its parameters are those of this format."""
+        if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict | Section):
+            default = cls.model_fields["format"].default
+            values = {**values, "synthetic": {**dict(made), "format": values.get("format", default)}}
+        return values
