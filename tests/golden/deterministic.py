@@ -48,7 +48,7 @@ def street(clouds: int, n: int) -> Tensor:
         ground, wall = torch.cat([plane, up], 1), torch.cat([plane[:, :1], up + 30, plane[:, 1:] // 2], 1)
         parts.append(torch.nn.functional.pad(torch.cat([ground, wall]), (1, 0), value=cloud))
     voxels = torch.unique(torch.cat(parts), dim=0)
-    return voxels[draw("order", len(voxels)).argsort()].int()
+    return voxels[draw("order", len(voxels)).argsort(stable=True)].int()
 
 
 def golden(name: str) -> dict[str, Any]:

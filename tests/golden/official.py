@@ -25,13 +25,13 @@ def arguments(description: str, **commits: str) -> list[Path]:
     parser = argparse.ArgumentParser(description=description)
     for repository, commit in commits.items():
         parser.add_argument(repository, type=Path, help=f"checkout at {commit}")
-    given = vars(parser.parse_args())
+    given = {name: path.resolve() for name, path in vars(parser.parse_args()).items()}
     for repository, commit in commits.items():
         git = ["git", "-C", given[repository], "rev-parse", "HEAD"]
         found = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
         if not found.startswith(commit):
             parser.error(f"{given[repository]}: expected commit {commit}, found {found}")
-        sys.path.insert(0, str(given[repository].resolve()))
+        sys.path.insert(0, str(given[repository]))
     torch.load = _to_cpu(torch.load)
     torch.Tensor.cuda = lambda self: self
     return list(given.values())
@@ -66,17 +66,16 @@ def bare_package(name: str, folder: Path) -> None:
     sys.modules[name] = package
 
 
-def fill(module: nn.Module, prefix: str = "", without: str = " ") -> None:
+def fill(module: nn.Module, without: str | tuple[str, ...] = ()) -> None:
     """Give every floating-point tensor of a module the value that its name stands for.
 
     Args:
         module: Changed in place.
-        prefix: Before each name.
         without: Tensors whose name begins so keep their values.
     """
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not name.startswith(without):
-            tensor.copy_(weight(prefix + name, tensor.shape))
+            tensor.copy_(weight(name, tensor.shape))
 
 
 def describe(network: nn.Module, heads: tuple[str, ...]) -> dict[str, Any]:
@@ -103,10 +102,10 @@ def statistics(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save(name: str, **arrays: Any) -> None:
-    """Write the numbers beside this file, and say how large they are."""
+    """Write the numbers beside this file, those in double precision rounded, and say how large they are."""
     path = HERE / f"{name}.npz"
     values = {
-        key: value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        key: value.detach().float().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
         for key, value in arrays.items()
     }
     np.savez_compressed(path, **values)
