@@ -32,10 +32,11 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-# It finds no torch in an isolated build, and no BLAS by today's distutils.
+# Built for the CPU. It finds no torch in an isolated build, and no BLAS by today's distutils.
 $(VENV)/minkowski: $(VENV)/installed
 	$(BIN)/pip install --quiet ninja "setuptools<81"
-	SETUPTOOLS_USE_DISTUTILS=stdlib $(BIN)/pip install --no-build-isolation --no-deps MinkowskiEngine==0.5.4
+	CUDA_VISIBLE_DEVICES= SETUPTOOLS_USE_DISTUTILS=stdlib \
+	  $(BIN)/pip install --no-build-isolation --no-deps MinkowskiEngine==0.5.4
 	touch $@
 
 # For maintainers: pins every dependency with its hashes (needs uv).

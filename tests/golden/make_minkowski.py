@@ -44,6 +44,11 @@ def record(name: str, result: torch.Tensor, *variables: torch.Tensor) -> None:
     numbers.update({f"{name}_gradient{i}": gradient for i, gradient in enumerate(gradients)})
 
 
+def exact(numbers: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The numbers as arrays, which `save` does not round."""
+    return {name: value.detach().numpy() for name, value in numbers.items()}
+
+
 numbers: dict[str, torch.Tensor] = {}
 voxels = cases.block()
 for kind in cases.CONVOLUTIONS:
@@ -79,8 +84,8 @@ quantised, _, inverse = ME.utils.sparse_quantize(
     cases.POINTS, return_index=True, return_inverse=True, quantization_size=0.1
 )
 numbers["quantised"] = quantised[inverse]
-numbers["quantised_count"] = len(quantised)
-save("minkowski_operators", **numbers)
+numbers["quantised_count"] = torch.tensor(len(quantised))
+save("minkowski_operators", **exact(numbers))
 
 voxels = cases.streets()
 features = draw("features", len(voxels), cases.NETWORK_CHANNELS).double().requires_grad_()
@@ -109,13 +114,12 @@ trained = trunk(training=True)
 (trained * draw("upstream", *trained.shape)).sum().backward()
 state = {name: value for name, value in network.state_dict().items() if not name.startswith("final")}
 weights = {name: value for name, value in network.named_parameters() if not name.startswith("final")}
-save(
-    "res16unet34c",
-    parameters=sum(weight.numel() for weight in weights.values()),
-    names=np.frombuffer("\n".join(state).encode(), np.uint8).copy(),
-    evaluated=evaluated[::20],
-    trained=trained[::20],
-    gradient=features.grad,
-    gradients=torch.stack([cases.fingerprint(name, weight.grad) for name, weight in weights.items()]),
-    statistics=torch.stack([value.mean() for name, value in state.items() if "running" in name]),
-)
+numbers = {
+    "parameters": torch.tensor(sum(weight.numel() for weight in weights.values())),
+    "evaluated": evaluated[::20],
+    "trained": trained[::20],
+    "gradient": features.grad,
+    "gradients": torch.stack([cases.fingerprint(name, weight.grad) for name, weight in weights.items()]),
+    "statistics": torch.stack([value.mean() for name, value in state.items() if "running" in name]),
+}
+save("res16unet34c", names=list(state), **exact(numbers))
