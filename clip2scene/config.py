@@ -47,7 +47,7 @@ class Teacher(Section):
 class EncoderTraining(Section):
     """Self-supervised training of the embedded image encoder."""
 
-    steps: Positive = 80
+    steps: Positive = 50
     """Optimiser steps."""
     batch_size: Positive = 16
     """Images a step."""
@@ -150,7 +150,7 @@ class Finetuning(Section):
 
     epochs: Positive = 3
     """Passes over the labelled subset."""
-    minimum_steps: int = Field(default=32, ge=0)
+    minimum_steps: int = Field(default=24, ge=0)
     """Small subsets are repeated until the run has this many optimiser steps."""
     batch_size: Positive = 2
     """Frames a step."""

@@ -28,7 +28,7 @@ class Synthetic(Section):
     """Keyframes a scene, at 2 Hz; SemanticKITTI's at 10 Hz, where every scan is one."""
     beams: Positive = 32
     """Beams of the lidar; SemanticKITTI's has 64."""
-    azimuth_steps: Positive = 240
+    azimuth_steps: Positive = 200
     """Firings of each beam in a rotation; 1085 gives nuScenes' 34,720 rays."""
     drop_out: Fraction = 0.05
     """Share of returns lost at random."""

@@ -73,13 +73,14 @@ def _sum_products(
     """
     tiles, identity = kernel_map.tiles(transposed), kernel_map.identity
     result = rows.new_empty(tiles[-1].rows.stop, matrices[0].shape[1])
-    products = rows.new_empty(max(tile.n_pairs for tile in tiles), matrices[0].shape[1])
+    products = rows.new_empty(max(len(tile.source) for tile in tiles), matrices[0].shape[1])
     for tile in tiles:
-        for block in tile.blocks:
-            picked = rows.index_select(0, block.source)
-            torch.mm(picked, matrices[block.offset], out=products[block.place])
+        picked = rows.index_select(0, tile.source)
+        partners = None if outer is None else outer[0].index_select(0, tile.target)
+        for offset, place in tile.blocks:
+            torch.mm(picked[place], matrices[offset], out=products[place])
             if outer is not None:
-                _add_product(outer[1][block.offset], outer[0].index_select(0, block.target), picked)
+                _add_product(outer[1][offset], partners[place], picked[place])
         sums = tile.bags.sum(products)
         if identity is None:
             result[tile.rows] = sums

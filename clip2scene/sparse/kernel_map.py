@@ -14,26 +14,27 @@ from torch.nn.functional import pad
 from clip2scene.sparse.coordinates import shift
 from clip2scene.sparse.linear import Bags
 
-_TILE = 16384  # output voxels of a tile: keeps products small, and matrix products long; a GPU takes all at once
+_TILE = (
+    16384  # output voxels of a tile: keeps products small, and matrix products long; a GPU takes all at once
+)
 
 
 class Block(NamedTuple):
-    """The pairs of one offset in a tile: rows `source` [p] times its matrix go to rows `target` [p].
-
-    `place` is where their products stand among those of the tile.
-    """
+    """The pairs of one offset: where they stand among those of a tile."""
 
     offset: int
     place: slice
-    source: Tensor
-    target: Tensor
 
 
 class Tile(NamedTuple):
-    """Consecutive output voxels `rows`, their pairs by offset, and which products a voxel is the sum of."""
+    """Consecutive output voxels `rows`, their pairs offset by offset, and which products a voxel is the sum of.
+
+    Rows `source` [p] times the matrix of their block's offset go to rows `target` [p].
+    """
 
     rows: slice
-    n_pairs: int
+    source: Tensor
+    target: Tensor
     blocks: list[Block]
     bags: Bags
 
@@ -106,12 +107,17 @@ def _tiles(sources: Tensor, targets: Tensor, sizes: list[int], n_voxels: int) ->
             members[member_ends[i] : member_ends[i + 1]],
             (ends[rows[i] : rows[i + 1] + 1] - member_ends[i]).int(),
         )
-        blocks = []
-        for offset, (count, place, begin) in enumerate(zip(counts[i], places[i], first[i], strict=True)):
-            if count:
-                pairs = slice(begin, begin + count)
-                blocks.append(Block(offset, slice(place, place + count), sources[pairs], targets[pairs]))
-        tiles.append(Tile(slice(rows[i], rows[i + 1]), sum(counts[i]), blocks, bags))
+        parts = [slice(begin, begin + count) for begin, count in zip(first[i], counts[i], strict=True)]
+        source, target = (
+            pairs if n_tiles == 1 else torch.cat([pairs[part] for part in parts])
+            for pairs in (sources, targets)
+        )
+        blocks = [
+            Block(offset, slice(place, place + count))
+            for offset, (count, place) in enumerate(zip(counts[i], places[i], strict=True))
+            if count
+        ]
+        tiles.append(Tile(slice(rows[i], rows[i + 1]), source, target, blocks, bags))
     return tiles
 
 
