@@ -27,7 +27,7 @@ class Block(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Consecutive output voxels `rows`, their pairs offset by offset, and which products a voxel is the sum of.
+    """Consecutive output voxels `rows`, their pairs by offset, and which products a voxel is the sum of.
 
     Rows `source` [p] times the matrix of their block's offset go to rows `target` [p].
     """
