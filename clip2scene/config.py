@@ -148,7 +148,7 @@ class Pretraining(Section):
 class Finetuning(Section):
     """Fine-tuning and linear probing on a fraction of the labels: cross-entropy + Lovász, SGD, cosine."""
 
-    epochs: Positive = 3
+    epochs: Positive = 2
     """Passes over the labelled subset."""
     minimum_steps: int = Field(default=24, ge=0)
     """Small subsets are repeated until the run has this many optimiser steps."""

@@ -88,13 +88,13 @@ class Workflow:
             if run.kind not in _UPSTREAM:
                 first_table = next(table for table, runs in self.tables.items() if run.key in runs)
                 own = () if self.config.share_process else (run.key,)
-                what = run.kind, run.method, run.recipe, run.backbone, run.pretrain, run.target
+                what = run.kind, run.method, run.recipe, run.backbone, run.pretrain
                 groups[*what, first_table, *own].append(run)
         return {self._name(runs): runs for runs in groups.values()}
 
     def _name(self, runs: list[Run]) -> str:
         first = runs[0]
-        data = dict.fromkeys((first.pretrain, first.target))  # once, where they are the same
+        data = dict.fromkeys([first.pretrain, *(run.target for run in runs)])  # each once
         parts = (first.kind, first.method, first.recipe, *data, digest([run.key for run in runs]))
         return "-".join(part for part in parts if part)
 

@@ -20,7 +20,7 @@ rule evaluate:
         gpu=experiment.gpu,
     params:
         runs=lambda w: [run.key for run in experiment.jobs[w.job]],
-        code=lambda w: experiment.code(experiment.jobs[w.job][0].key),
+        code=lambda w: sorted({experiment.code(run.key) for run in experiment.jobs[w.job]}),
     message:
         "Evaluate: {wildcards.job} (progress: {log})"
     shell:
