@@ -41,7 +41,7 @@ def build(request, tmp_path):
 
 def test_steps_lower_the_loss_and_train_backbone_linear_map_and_decoder(build, make_batch):
     method, batch = build().train(), make_batch()
-    encoder = [weight.clone() for weight in method.pixels.encoder._held[0].state_dict().values()]
+    encoder = [weight.clone() for weight in method.pixels.encoder.encoder.network.state_dict().values()]
     optimiser = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for _ in range(20):
@@ -52,7 +52,7 @@ def test_steps_lower_the_loss_and_train_backbone_linear_map_and_decoder(build, m
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.03
-    after = method.pixels.encoder._held[0].state_dict().values()
+    after = method.pixels.encoder.encoder.network.state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(encoder, after, strict=True))
 
 
