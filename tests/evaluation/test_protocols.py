@@ -11,7 +11,7 @@ from torch import nn
 
 from clip2scene.config import Config
 from clip2scene.datasets import fractions
-from clip2scene.datasets.index import COLUMNS, Index, write_index
+from clip2scene.datasets.index import Index, write_index
 from clip2scene.errors import InputError
 from clip2scene.evaluation import annotation_free
 from clip2scene.evaluation.metrics import Scores
@@ -42,7 +42,7 @@ def world(tmp_path_factory):
         CATEGORIES[kind].astype(np.uint8).tofile(root / f"{number}.labels")
         Image.fromarray(draws.integers(0, 256, (32, 64, 3), np.uint8)).save(root / f"{number}.png")
         rows.append(_row(number))
-    write_index(root / "index.parquet", Index("nuscenes", root, pd.DataFrame(rows, columns=COLUMNS.names)))
+    write_index(root / "index.parquet", Index("nuscenes", root, pd.DataFrame(rows)))
     fractions.write_subset(root / "subset.json", ["0", "2", "3"], split="train", rule="file", percent=75)
     write_checkpoint(root / "text.pt", {"prompts": [], "embeddings": torch.eye(16)})
     data = {"root": root, "pretrain_split": "train", "voxel_size": 0.5}
@@ -158,7 +158,7 @@ def test_without_images_every_point_is_scored_and_none_as_seen(world, ask_oracle
     root, _ = world
     bare = {name: [] for name in _row(0) if name.startswith("camera_")}
     rows = [_row(number) | bare for number in range(FRAMES)]
-    frames = pd.DataFrame(rows, columns=COLUMNS.names)
+    frames = pd.DataFrame(rows)
     write_index(tmp_path / "index.parquet", Index("nuscenes", root, frames))
     run = ask_oracle(tmp_path / "index.parquet")
     assert scores_of(run).miou == 1.0
