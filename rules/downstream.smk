@@ -20,7 +20,9 @@ rule evaluate:
         gpu=experiment.gpu,
     params:
         runs=lambda w: [run.key for run in experiment.jobs[w.job]],
-        code=lambda w: sorted({experiment.code(run.key) for run in experiment.jobs[w.job]}),
+        code=lambda w: sorted(
+            {experiment.code(run.key) for run in experiment.jobs[w.job]}
+        ),
     message:
         "Evaluate: {wildcards.job} (progress: {log})"
     shell:
