@@ -1,8 +1,8 @@
 """Sparse convolution and its gradients over a kernel map, in plain PyTorch: the native backend's operator.
 
 Tile by tile of the output voxels and offset by offset of the kernel, the rows of the pairs are gathered and
-multiplied with the offset's matrix; then the tile's products are added up by output voxel in one call, while
-they are in the processor's cache. Only the features and the weights are kept for the gradient. Every sum runs
+multiplied with the offset's matrix; then the tile's products are added up by output voxel in one call, so
+that they take little memory. Only the features and the weights are kept for the gradient. Every sum runs
 in a fixed order (`Bags`): results are bit-identical from run to run at a fixed number of threads.
 """
 

@@ -14,9 +14,7 @@ from torch.nn.functional import pad
 from clip2scene.sparse.coordinates import shift
 from clip2scene.sparse.linear import Bags
 
-_TILE = (
-    16384  # output voxels of a tile: keeps products small, and matrix products long; a GPU takes all at once
-)
+_TILE = 16384  # output voxels of a tile: small products, long matrix products; a GPU takes all at once
 
 
 class Block(NamedTuple):
