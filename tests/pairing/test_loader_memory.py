@@ -85,4 +85,4 @@ def test_a_worker_keeps_its_size_over_an_epoch(samples):
     sizes = list(loader)
     assert len(sizes) == len(order)
     growth = max(sizes[-40:]) - max(sizes[80:240])
-    assert growth < 3  # MiB; with arrays in place of Arrow's lists 160 rows cost 2, and here are 640
+    assert growth < 3  # MiB; 14 with arrays in place of Arrow's lists
