@@ -31,11 +31,10 @@ class MinkowskiGeometry:
     """
 
     def __init__(self, coordinates: Tensor) -> None:
-        """Voxels [V, 4] int32 (cloud, x, y, z), each once; negative coordinates are allowed.
+        """See `Backend`.
 
         Raises:
-            InputError: there is no voxel, one is out of range, one occurs twice, or they are on a GPU and
-                MinkowskiEngine was built without CUDA.
+            InputError: as there, or the voxels are on a GPU and MinkowskiEngine was built without CUDA.
         """
         if coordinates.is_cuda and not ME.is_cuda_available():
             raise InputError(
@@ -51,11 +50,11 @@ class MinkowskiGeometry:
         self._sort = LinearMap.permutation(order)
 
     def sort(self, features: Tensor) -> Tensor:
-        """Bring features [V, C] from the order in which the voxels were given into that of the backend."""
+        """See `Backend`."""
         return self._sort(features)
 
     def unsort(self, features: Tensor) -> Tensor:
-        """The inverse of `sort`."""
+        """See `Backend`."""
         return self._sort.transpose(features)
 
     def coordinates(self, stride: int) -> Tensor:
@@ -72,7 +71,7 @@ class MinkowskiGeometry:
         dilation: int = 1,
         transposed: bool = False,
     ) -> Tensor:
-        """Convolve the features of one stride; see `Backend.convolve`."""
+        """See `Backend`."""
         features = _float(features)
         if kernel_size == 1 and stride == 1:
             return features @ weight[0]
@@ -88,7 +87,7 @@ class MinkowskiGeometry:
         )
 
     def interpolate(self, features: Tensor, stride: int) -> Tensor:
-        """Trilinear interpolation of features [V_s, C] of a stride at the finest voxels: [V, C].
+        """See `Backend`.
 
         MinkowskiEngine counts an empty corner as zero; dividing by the share of the weights that the others
         hold leaves it out.
@@ -99,7 +98,7 @@ class MinkowskiGeometry:
         return self._interpolate(features, stride) / (self._shares[stride] + 1e-8)
 
     def average(self, features: Tensor, stride: int) -> Tensor:
-        """Mean of features [V, C] of the finest voxels over each voxel of a stride: [V_s, C]."""
+        """See `Backend`."""
         return ME.MinkowskiLocalPoolingFunction.apply(
             _float(features),
             ME.PoolingMode.LOCAL_AVG_POOLING,
