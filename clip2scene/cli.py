@@ -290,14 +290,12 @@ def table(path: str, table: Table) -> None:
 @main.command()
 @click.pass_obj
 def figures(path: str) -> None:
-    """Draw scans, label-fraction curves and training curves of the finished runs."""
+    """Draw scans, label-fraction curves and training curves of the main table's runs."""
     from clip2scene.reporting.figures import draw_figures
 
     workflow = _workflow(path)
-    results = workflow.config.results
-    draw_figures(
-        workflow.config, list(workflow.runs.values()), results / "table_main.csv", results / "figures"
-    )
+    results, runs = workflow.config.results, list(workflow.tables["main"].values())
+    draw_figures(workflow.config, runs, results / "table_main.csv", results / "figures")
 
 
 @main.command()
