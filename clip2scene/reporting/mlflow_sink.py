@@ -1,9 +1,11 @@
 """MLflow, the mirror of the run files: finished runs are sent to it, and nothing is ever read back from it.
 
 Sending is idempotent: a run is known by the tags ``run_key`` and ``fingerprint``. The store is made or
-migrated by one process before any other: parallel first use corrupts a fresh SQLite store (MLflow 3.17).
+migrated by one process before any other: parallel first use corrupts a fresh SQLite store (MLflow 3.17). Two
+tables share runs: of processes that send at once one waits, or both would send those.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -46,6 +48,14 @@ def send(config: Config, runs: list[Run]) -> dict[str, str]:
     Returns:
         MLflow's run id for every run key.
     """
+    lock = config.results / "mlflow" / "sending.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        return _send_missing(config, runs)
+
+
+def _send_missing(config: Config, runs: list[Run]) -> dict[str, str]:
     client = MlflowClient(config.tracking.uri)
     experiment = _experiment(client, config)
     sent = _sent(client, experiment)

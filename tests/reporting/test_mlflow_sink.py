@@ -1,6 +1,7 @@
 """MLflow holds what the run files hold, once, however often they are sent."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mlflow import MlflowClient
@@ -79,3 +80,11 @@ def test_another_result_of_a_run_supersedes_the_first(finished):
     experiment = client.get_experiment_by_name(config.tracking.experiment).experiment_id
     active = client.search_runs([experiment], f"tags.run_key = '{runs[0].key}'")
     assert [run.info.run_id for run in active] == [second[runs[0].key]]
+
+
+def test_of_two_that_send_at_once_one_waits(finished):
+    config, runs = finished
+    write_run(config, runs[0], fingerprint="third")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: send(config, runs), range(2))
+    assert first == second
