@@ -62,6 +62,8 @@ class ImageEncoder(Section):
     """timm ResNet, e.g. resnet50; ``embedded`` is a resnet10t with a quarter of its channels."""
     pretrained: str = "train"
     """``train`` (train it here without labels), a timm tag, or a local file such as MoCo v2's."""
+    datasets: tuple[str, ...] = Field(default=("nuscenes",), min_length=1)
+    """Data sets whose pre-training images it is trained on, where `pretrained` is ``train``."""
     training: EncoderTraining = EncoderTraining()
     """Used where `pretrained` is ``train``."""
 

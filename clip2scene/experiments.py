@@ -67,7 +67,7 @@ class Run:
         kind: Which stage.
         key: 12 hexadecimal digits: hash of the fields below and of the settings that bear on the result.
         method, recipe, backbone, pretrain, target, percent, rule: As in the experiment; empty if unused. A
-            teacher may have learnt from several data sets, separated by spaces.
+            teacher or encoder may have learnt from several data sets, separated by spaces.
         seed: Seed of this stage.
         parent: Keys of the runs whose results this one starts from, separated by spaces; or "".
     """
@@ -197,10 +197,16 @@ def teacher_run(config: Config) -> Run:
     return _keyed(Run("teacher", pretrain=" ".join(sources), seed=config.seed), config)
 
 
-def encoder_run(config: Config, dataset: str) -> Run:
-    """The run that trains (or fetches) the self-supervised image encoder on the images of `dataset`."""
-    source = dataset if config.image_encoder.pretrained == "train" else ""
-    return _keyed(Run("encoder", pretrain=source, seed=config.seed), config)
+def encoder_run(config: Config) -> Run:
+    """The run that trains (or fetches) the self-supervised image encoder.
+
+    Raises:
+        InputError: it is to be trained on a data set that does not exist.
+    """
+    sources = config.image_encoder.datasets if config.image_encoder.pretrained == "train" else ()
+    for name in sources:
+        _known(name, config.datasets, "image_encoder.datasets: data set")
+    return _keyed(Run("encoder", pretrain=" ".join(sources), seed=config.seed), config)
 
 
 def runs_of(config: Config, experiment: Experiment) -> list[Run]:
@@ -245,7 +251,7 @@ def _pretraining(config: Config, e: Experiment, seed: int) -> list[Run]:
         "pretrain", method=e.method, recipe=e.recipe, backbone=e.backbone, pretrain=e.pretrain, seed=seed
     )
     learns_from = [teacher_run(config)] if run.needs & {"teacher", "text"} else []
-    learns_from += [encoder_run(config, e.pretrain)] if "encoder" in run.needs else []
+    learns_from += [encoder_run(config)] if "encoder" in run.needs else []
     run = replace(run, parent=" ".join(source.key for source in learns_from))
     return [*learns_from, _keyed(run, config)]
 

@@ -58,9 +58,9 @@ def teacher(config: Config) -> Path:
     return checkpoint(config, teacher_run(config).key)
 
 
-def encoder(config: Config, dataset: str) -> Path:
+def encoder(config: Config) -> Path:
     """The image encoder's checkpoint."""
-    return checkpoint(config, encoder_run(config, dataset).key)
+    return checkpoint(config, encoder_run(config).key)
 
 
 def run_folder(config: Config, run: Run | str) -> Path:

@@ -42,10 +42,10 @@ def _encoder(workflow: Workflow, run: Run, record: RunRecord) -> None:
     from clip2scene.training.encoder import prepare_encoder
 
     config, images = workflow.config, []
-    if run.pretrain:
-        data = config.datasets[run.pretrain]
-        index = read_index(layout.index(config, run.pretrain), data.root).split(data.pretrain_split)
-        images = [index.root / image for row in index.frames["camera_images"] for image in row]
+    for name in run.pretrain.split():
+        data = config.datasets[name]
+        index = read_index(layout.index(config, name), data.root).split(data.pretrain_split)
+        images += [index.root / image for row in index.frames["camera_images"] for image in row]
     _prepare(workflow, record, partial(prepare_encoder, config.image_encoder, images))
 
 

@@ -124,7 +124,7 @@ class Workflow:
             case "teacher":
                 return [layout.captions(config, name) for name in run.pretrain.split()]
             case "encoder":
-                return [layout.index(config, run.pretrain)] if run.pretrain else []
+                return [layout.index(config, name) for name in run.pretrain.split()]
             case "pretrain":
                 resources = self.resources(run)
                 return [layout.index(config, run.pretrain), *(resources[name] for name in sorted(resources))]
@@ -141,7 +141,7 @@ class Workflow:
             "superpixels": layout.superpixels(self.config, run.pretrain),
             "teacher": layout.teacher(self.config),
             "text": layout.text(self.config, run.pretrain),
-            "encoder": layout.encoder(self.config, run.pretrain),
+            "encoder": layout.encoder(self.config),
         }
         return {name: path for name, path in files.items() if name in run.needs}
 

@@ -75,7 +75,7 @@ def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> W
             datasets=datasets,
             backbones={"spvcnn": {}, "minkunet14a": {}},
             teacher={"datasets": captioned, "training": {"steps": 3, "batch_size": 16}},
-            image_encoder={"training": {"steps": 2, "batch_size": 4}},
+            image_encoder={"datasets": [name], "training": {"steps": 2, "batch_size": 4}},
             pretrain={"epochs": 1, "sweeps": 2, "crop": {"size": (32, 56)}},
             finetune={"epochs": 1, "minimum_steps": 2},
         )

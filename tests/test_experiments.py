@@ -74,7 +74,9 @@ def test_a_network_is_judged_on_another_data_set(tmp_path, source, target):
             name for name, folder in folders.items() if folder in {p for i in inputs for p in i.parents}
         }
         match run.kind:
-            case "encoder" | "pretrain":
+            case "encoder":
+                assert prepared == set(experiment.config.image_encoder.datasets)
+            case "pretrain":
                 assert prepared == {source}
             case "annotation_free":
                 assert prepared == {target}

@@ -1,9 +1,8 @@
 """What the workflow must know of a method before it runs: read at every job, so without torch."""
 
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
-from clip2scene.errors import unknown
+from clip2scene.registry import entry, registered
 
 GROUP = "clip2scene.methods"
 
@@ -26,7 +25,7 @@ class MethodSpec:
 
 def method_names() -> tuple[str, ...]:
     """Names of all registered methods, sorted."""
-    return tuple(sorted(entry_points(group=GROUP).names))
+    return tuple(sorted(registered(GROUP).names))
 
 
 def method_spec(name: str) -> MethodSpec:
@@ -35,6 +34,4 @@ def method_spec(name: str) -> MethodSpec:
     Raises:
         InputError: no method of that name is registered; the nearest name is given.
     """
-    if name not in method_names():
-        raise unknown("method", name, method_names())
-    return entry_points(group=GROUP)[name].load()
+    return entry(GROUP, "method", name).load()

@@ -8,7 +8,7 @@ from clip2scene.errors import InputError
 
 
 def test_the_nearest_name_is_offered():
-    with pytest.raises(InputError, match="did you mean nuscenes"):
+    with pytest.raises(InputError, match="did you mean 'nuscenes'"):
         get_dataset("nuscene")
 
 

@@ -8,6 +8,7 @@ from clip2scene.errors import InputError
 from clip2scene.method.base import Method
 from clip2scene.method.registry import get_method
 from clip2scene.method.spec import GROUP
+from clip2scene.registry import registered
 
 PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 
@@ -28,6 +29,9 @@ def elsewhere(tmp_path, monkeypatch):
         f"[{GROUP}]\nelsewhere = elsewhere:SPEC\nnothing = elsewhere:NOTHING\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    registered.cache_clear()
+    yield
+    registered.cache_clear()
 
 
 @pytest.mark.parametrize("name", PYPROJECT["project"]["entry-points"][GROUP])
