@@ -50,8 +50,8 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     L = - sum_i w_i log( exp(D(t_c, p_i) / tau) / sum_k exp(D(t_k, p_i) / tau) ) / sum_i w_i,
 
     where c is the label of i and w_i = M_c ** -1/2 with the M_c points of that label, the weights of
-    SalsaNext  (Cortinhal et al., 2020): between all points alike, which forgets rare classes, and all
-    classes alike,  which finds them everywhere.
+    SalsaNext (Cortinhal et al., 2020): between all points alike, which forgets rare classes, and all
+    classes alike, which finds them everywhere.
 
     Args:
         logits: [M, C] D(t_c, p_i) / tau.
