@@ -73,14 +73,17 @@ def _sum_products(
     """
     tiles, identity = kernel_map.tiles(transposed), kernel_map.identity
     result = rows.new_empty(tiles[-1].rows.stop, matrices[0].shape[1])
-    products = rows.new_empty(max(len(tile.source) for tile in tiles), matrices[0].shape[1])
+    buffer = rows.new_empty(max(len(tile.source) for tile in tiles), matrices[0].shape[1])
     for tile in tiles:
+        products = buffer[: len(tile.source)]
         picked = rows.index_select(0, tile.source)
-        partners = None if outer is None else outer[0].index_select(0, tile.target)
-        for offset, place in tile.blocks:
-            torch.mm(picked[place], matrices[offset], out=products[place])
-            if outer is not None:
-                _add_product(outer[1][offset], partners[place], picked[place])
+        parts = picked.split(tile.sizes)
+        for offset, part, product in zip(tile.offsets, parts, products.split(tile.sizes), strict=True):
+            torch.mm(part, matrices[offset], out=product)
+        if outer is not None:
+            partners = outer[0].index_select(0, tile.target).split(tile.sizes)
+            for offset, part, partner in zip(tile.offsets, parts, partners, strict=True):
+                _add_product(outer[1][offset], partner, part)
         sums = tile.bags.sum(products)
         if identity is None:
             result[tile.rows] = sums

@@ -17,23 +17,18 @@ from clip2scene.sparse.linear import Bags
 _TILE = 16384  # output voxels of a tile: small products, long matrix products; a GPU takes all at once
 
 
-class Block(NamedTuple):
-    """The pairs of one offset: where they stand among those of a tile."""
-
-    offset: int
-    place: slice
-
-
 class Tile(NamedTuple):
     """Consecutive output voxels `rows`, their pairs by offset, and which products a voxel is the sum of.
 
-    Rows `source` [p] times the matrix of their block's offset go to rows `target` [p].
+    Rows `source` [p] times the matrix of their offset go to rows `target` [p]; those of one of the `offsets`
+    stand together, `sizes` of them.
     """
 
     rows: slice
     source: Tensor
     target: Tensor
-    blocks: list[Block]
+    offsets: list[int]
+    sizes: list[int]
     bags: Bags
 
 
@@ -77,7 +72,7 @@ class KernelMap:
             return _tiles(self._outputs, self._inputs, self._sizes, self._n_voxels[0])
         last = len(self._sizes) - 1
         return [
-            tile._replace(blocks=[block._replace(offset=last - block.offset) for block in tile.blocks])
+            tile._replace(offsets=[last - offset for offset in tile.offsets])
             for tile in self._tiles_of_outputs
         ]
 
@@ -97,7 +92,7 @@ def _tiles(sources: Tensor, targets: Tensor, sizes: list[int], n_voxels: int) ->
     members = (order + to_place[order]).int()
     ends = pad(torch.bincount(targets, minlength=n_voxels).cumsum(0), (1, 0))  # of each voxel's members
 
-    counts, places, first = (values.t().tolist() for values in (counts, places, first))  # [T, K]
+    counts, first = counts.t().tolist(), first.t().tolist()  # [T, K]
     member_ends = ends[edges].tolist()
     tiles = []
     for i in range(n_tiles):
@@ -110,12 +105,9 @@ def _tiles(sources: Tensor, targets: Tensor, sizes: list[int], n_voxels: int) ->
             pairs if n_tiles == 1 else torch.cat([pairs[part] for part in parts])
             for pairs in (sources, targets)
         )
-        blocks = [
-            Block(offset, slice(place, place + count))
-            for offset, (count, place) in enumerate(zip(counts[i], places[i], strict=True))
-            if count
-        ]
-        tiles.append(Tile(slice(rows[i], rows[i + 1]), source, target, blocks, bags))
+        offsets = [offset for offset, count in enumerate(counts[i]) if count]
+        held = [count for count in counts[i] if count]
+        tiles.append(Tile(slice(rows[i], rows[i + 1]), source, target, offsets, held, bags))
     return tiles
 
 

@@ -67,6 +67,13 @@ class LinearMap:
         n = len(order)
         return cls.from_entries(torch.arange(n, device=order.device), order, (n, n))
 
+    @classmethod
+    def sums(cls, group: Tensor, n_groups: int) -> "LinearMap":
+        """The matrix that adds up the rows of each group; `group` [N] int64 is that of every row."""
+        one_each = torch.arange(len(group) + 1, dtype=torch.int32, device=group.device)
+        members = group.argsort(stable=True).int()
+        return cls(Bags(members, _offsets(group, n_groups)), Bags(group.int(), one_each))
+
     @property
     def transpose(self) -> "LinearMap":
         """The transposed matrix."""
