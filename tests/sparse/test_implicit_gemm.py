@@ -6,6 +6,7 @@ compiled for two GPUs down to the binary. What needs a GPU skips where there is 
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -38,7 +39,7 @@ KINDS = [
 
 @pytest.fixture(scope="module")
 def interpreted() -> Iterator[ModuleType]:
-    """A copy of the module whose kernels run in the interpreter; Triton's own stay compiled for other tests."""
+    """A copy of the module whose kernels run in the interpreter; Triton's own are compiled."""
     import triton  # noqa: F401
 
     spec = importlib.util.find_spec("clip2scene.sparse.implicit_gemm")
@@ -124,9 +125,10 @@ def test_channels_of_several_blocks(interpreted, channels):
 
 @needs_triton
 def test_weight_gradient_summed_in_parts(interpreted, monkeypatch):
-    """Parts of one or two dozen pairs; of the offsets that have few, some parts are empty."""
-    monkeypatch.setattr(interpreted, "_PART", 24)
-    pairs = kernel_map((2, 2, 1, False))
+    """A dozen parts, of eight pairs where voxels meet themselves; where pairs are few, the last are empty."""
+    monkeypatch.setattr(interpreted, "_PART", 8)
+    pairs = kernel_map((2, 1, 1, False))
+    assert max(pairs.pairs.sizes) > 10 * 8
     drawn = draw(pairs, (5, 19), False)
     result = run(interpreted.ImplicitGemm.apply, pairs, False, drawn)
     torch.testing.assert_close(result, run(_Convolution.apply, pairs, False, drawn), atol=1e-4, rtol=1e-5)
@@ -151,6 +153,18 @@ def test_an_offset_without_pairs_has_no_gradient(interpreted):
     expected = features @ weight[13] + torch.stack([features[1] @ weight[14], features[0] @ weight[12]])
     torch.testing.assert_close(result, expected)
     assert gradient.flatten(1).any(1).nonzero().flatten().tolist() == [12, 13, 14]
+
+
+@needs_triton
+def test_no_pairs_at_all(interpreted):
+    """A kernel of 1 at stride 2 finds a voxel at even places only."""
+    pairs = Geometry(torch.tensor([[0, 1, 0, 0]])).kernel_map(1, 1, 2)
+    result = run(interpreted.ImplicitGemm.apply, pairs, False, draw(pairs, (5, 19), False))
+    assert [(list(value.shape), bool(value.any())) for value in result] == [
+        ([1, 19], False),
+        ([1, 5], False),
+        ([1, 5, 19], False),
+    ]
 
 
 @needs_triton
@@ -205,8 +219,11 @@ def test_blocks_hold_every_pair_once(kernel_size):
 
 
 @needs_triton
-@pytest.mark.parametrize(("dtype", "capability"), [(torch.bfloat16, 80), (torch.float32, 90)])
-def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path, dtype, capability):
+@pytest.mark.parametrize(
+    ("dtype", "precision", "capability"),
+    [(torch.bfloat16, "highest", 80), (torch.float32, "highest", 90), (torch.float32, "high", 90)],
+)
+def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path, request, dtype, precision, capability):
     """For an A100 and an H100: the three launches of a layer, down to the binary; no register spills."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -215,6 +232,8 @@ def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path, dtype, capability):
     from clip2scene.sparse import implicit_gemm
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    request.addfinalizer(partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()))
+    torch.set_float32_matmul_precision(precision)
     names = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32"}
     compiled = []
 
@@ -242,7 +261,8 @@ def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path, dtype, capability):
     for asm in compiled:
         assert asm["cubin"][:4] == b"\x7fELF"
         assert ".local" not in asm["ptx"]
-        assert ("mma" in asm["ptx"]) == (dtype == torch.bfloat16)  # tensor cores; exact float32 takes none
+        exact = dtype == torch.float32 and precision == "highest"
+        assert ("mma" in asm["ptx"]) != exact  # tensor cores multiply all but exact float32
 
 
 @needs_gpu
