@@ -28,7 +28,7 @@ from clip2scene.sparse.kernel_map import KernelMap
 
 _CHANNELS = 64  # of a program, at most
 _DEPTH = 32  # channels, or pairs, that are summed in one step, at most
-_PART = 2048  # pairs of an offset that one program sums, at least, while there are fewer than _PARTS parts
+_PART = 2048  # pairs of an offset to a program, more where that would take more programs than _PARTS
 _PARTS = 32
 
 
