@@ -1,12 +1,15 @@
-"""Sparse convolution and its gradients over a kernel map, in plain PyTorch: the native backend's operator.
+"""Sparse convolution and its gradients over a kernel map: the native backend's operator.
 
-Tile by tile of the output voxels and offset by offset of the kernel, the rows of the pairs are gathered and
-multiplied with the offset's matrix; then the tile's products are added up by output voxel in one call, so
-that they take little memory. Only the features and the weights are kept for the gradient. Every sum runs
-in a fixed order (`Bags`): results are bit-identical from run to run at a fixed number of threads.
+On an NVIDIA GPU that Triton compiles for, `implicit_gemm` computes it. Elsewhere, and in float64, plain
+PyTorch does: tile by tile of the output voxels and offset by offset of the kernel, the rows of the pairs are
+gathered and multiplied with the offset's matrix; then the tile's products are added up by output voxel in one
+call, so that they take little memory. Only the features and the weights are kept for the gradient. Every sum
+runs in a fixed order (`Bags`): results are bit-identical from run to run at a fixed number of threads.
 """
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -31,7 +34,21 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed
     if torch.is_autocast_enabled(features.device.type) and features.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(features.device.type)
         features, weight = features.to(dtype), weight.to(dtype)
+    if features.is_cuda and features.dtype != torch.float64 and _triton_serves(features.device):
+        from clip2scene.sparse.implicit_gemm import ImplicitGemm  # CPUs need not load Triton
+
+        return ImplicitGemm.apply(features, weight, kernel_map, transposed)
     return _Convolution.apply(features, weight, kernel_map, transposed)
+
+
+@cache
+def _triton_serves(device: torch.device) -> bool:
+    """Whether Triton is here and compiles for the GPU: NVIDIA's from compute capability 8.0 (Ampere)."""
+    return (
+        torch.version.cuda is not None
+        and find_spec("triton") is not None
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
 
 
 class _Convolution(torch.autograd.Function):

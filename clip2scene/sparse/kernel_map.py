@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from clip2scene.sparse.blocks import Blocks, Pairs, build_blocks
 from clip2scene.sparse.coordinates import shift
 from clip2scene.sparse.linear import Bags
 
@@ -75,6 +76,33 @@ class KernelMap:
             tile._replace(offsets=[last - offset for offset in tile.offsets])
             for tile in self._tiles_of_outputs
         ]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """All pairs by offset, those of `identity` too."""
+        inputs, outputs, sizes = self._inputs, self._outputs, list(self._sizes)
+        if self.identity is not None:
+            sizes[self.identity] = self._n_voxels[0]
+            before = sum(sizes[: self.identity])
+            every = torch.arange(self._n_voxels[0], dtype=torch.int32, device=inputs.device)
+            inputs, outputs = (torch.cat([x[:before], every, x[before:]]) for x in (inputs, outputs))
+        ends = pad(inputs.new_tensor(sizes).cumsum(0), (1, 0)).int()
+        return Pairs(inputs, outputs, ends, sizes)
+
+    def blocks(self, transposed: bool) -> Blocks:
+        """The output voxels as Triton's kernels take them; `transposed` as in `tiles`."""
+        return self._blocks_of_inputs if transposed else self._blocks_of_outputs
+
+    @cached_property
+    def _blocks_of_outputs(self) -> Blocks:
+        return build_blocks(self.pairs, self._n_voxels[1])
+
+    @cached_property
+    def _blocks_of_inputs(self) -> Blocks:
+        if self.identity is None:
+            return build_blocks(self.pairs.transpose, self._n_voxels[0])
+        blocks = self._blocks_of_outputs
+        return blocks._replace(offsets=len(self._sizes) - 1 - blocks.offsets)
 
 
 def _tiles(sources: Tensor, targets: Tensor, sizes: list[int], n_voxels: int) -> list[Tile]:

@@ -16,9 +16,11 @@ import torch
 
 from clip2scene.machine import keep_freed_memory
 from clip2scene.models.backbones import build_backbone
-from clip2scene.sparse import Backend, Geometry
+from clip2scene.sparse import Backend, Geometry, convolution
 
 BACKENDS = ["native", *(["minkowski"] if find_spec("MinkowskiEngine") else [])]
+DEVICE = "cuda"
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 NUSCENES = {"clouds": 2, "azimuths": 1900, "voxels": 30_000}  # two clouds of 29,000 voxels
 # stride, channels in and out: every submanifold convolution of Res16UNet34C and SPVCNN but the first
 LAYERS = [(1, 32, 32), (4, 64, 64), (1, 96, 96), (4, 128, 128), (8, 256, 256), (8, 384, 256), (16, 256, 256)]
@@ -172,3 +174,98 @@ def test_growth(benchmark, clouds):
     benchmark.group = "growth"
     benchmark.extra_info.update(voxels=len(coordinates), peak_mib=peak_mib(infer))
     benchmark.pedantic(infer, rounds=3)
+
+
+@pytest.fixture(params=["triton", "pytorch"])
+def path(request, monkeypatch) -> str:
+    """The native engine's kernels on a GPU, and the plain PyTorch that it falls back on."""
+    if request.param == "pytorch":
+        monkeypatch.setattr(convolution, "_triton_serves", lambda _: False)
+    return request.param
+
+
+def waited_for(step: Callable[[], object]) -> Callable[[], None]:
+    """The step, and what it started on the GPU."""
+
+    def run():
+        step()
+        torch.cuda.synchronize()
+
+    return run
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(("stride", "in_channels", "channels"), LAYERS)
+def test_convolution_on_a_gpu(benchmark, path, stride, in_channels, channels, dtype):
+    """Forward and backward over maps that are there."""
+    geometry = Geometry(batch(**NUSCENES).to(DEVICE))
+    made = {"device": DEVICE, "dtype": dtype}
+    features = torch.randn(len(geometry.coordinates(stride)), in_channels, **made, requires_grad=True)
+    weight = torch.randn(27, in_channels, channels, **made, requires_grad=True)
+    upstream = torch.randn(len(features), channels, **made)
+
+    def step():
+        torch.autograd.grad(geometry.convolve(features, weight, stride, 3), (features, weight), upstream)
+
+    pairs = geometry.kernel_map(stride, 3).n_pairs + len(features)
+    benchmark.group = f"GPU, stride {stride}, {in_channels} to {channels} channels, {dtype}"
+    benchmark.extra_info.update(voxels=len(features), gflop=6e-9 * pairs * in_channels * channels)
+    benchmark.pedantic(waited_for(step), rounds=20, warmup_rounds=3)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(("stride", "in_channels", "channels"), LAYERS)
+def test_convolution_of_spconv_on_a_gpu(benchmark, stride, in_channels, channels, dtype):
+    """The same of spconv 2, where it is installed."""
+    spconv = pytest.importorskip("spconv.pytorch", reason="spconv is not installed")
+    voxels = Geometry(batch(**NUSCENES).to(DEVICE)).coordinates(stride)
+    xyz = voxels[:, 1:].div(stride, rounding_mode="floor")
+    indices = torch.cat([voxels[:, :1], xyz - xyz.amin(0)], 1).int()
+    layer = spconv.SubMConv3d(in_channels, channels, 3, bias=False, indice_key="map").to(DEVICE, dtype)
+    features = torch.randn(len(voxels), in_channels, device=DEVICE, dtype=dtype, requires_grad=True)
+    shape = (indices[:, 1:].amax(0) + 1).tolist()
+    x = spconv.SparseConvTensor(features, indices, shape, NUSCENES["clouds"])
+    x.indice_dict = layer(x).indice_dict  # the map is there
+    upstream = torch.randn(len(voxels), channels, device=DEVICE, dtype=dtype)
+
+    def step():
+        torch.autograd.grad(layer(x).features, (features, layer.weight), upstream)
+
+    benchmark.group = f"GPU, stride {stride}, {in_channels} to {channels} channels, {dtype}"
+    benchmark.pedantic(waited_for(step), rounds=20, warmup_rounds=3)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_floor_of_a_gpu(benchmark, dtype):
+    """As `test_floor`, for the convolutions on the GPU."""
+    a, b = (torch.randn(size, 256, device=DEVICE, dtype=dtype) for size in (65536, 256))
+    benchmark.group = f"GPU, floor, {dtype}"
+    benchmark.extra_info["gflop"] = 2e-9 * 65536 * 256**2
+    benchmark.pedantic(waited_for(lambda: a @ b), rounds=50, warmup_rounds=5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bf16"])
+@pytest.mark.parametrize("name", ["spvcnn", "res16unet34c"])
+def test_training_step_on_a_gpu(benchmark, path, name, autocast):
+    """Forward, loss, backward, optimiser; kernel maps included, as `test_training_step`."""
+    torch.cuda.reset_peak_memory_stats()
+    coordinates = batch(**NUSCENES).to(DEVICE)
+    network = build_backbone(name, 1, 1).to(DEVICE)
+    optimiser = torch.optim.SGD(network.parameters(), 0.01)
+    features = torch.rand(len(coordinates), 1, device=DEVICE)
+    target = torch.randn(len(coordinates), network.out_channels, device=DEVICE)
+
+    def step():
+        optimiser.zero_grad()
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
+            result = network(coordinates, features)
+        torch.nn.functional.mse_loss(result.float(), target).backward()
+        optimiser.step()
+
+    benchmark.group = f"GPU, training step of {name}, {'bf16' if autocast else 'float32'}"
+    benchmark.pedantic(waited_for(step), rounds=10, warmup_rounds=3)
+    benchmark.extra_info.update(voxels=len(coordinates), peak_mib=torch.cuda.max_memory_allocated() / 2**20)

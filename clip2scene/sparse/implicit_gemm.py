@@ -1,0 +1,193 @@
+# ruff: noqa: ANN001 - Triton gives the arguments of its kernels their types
+"""Sparse convolution on an NVIDIA GPU: a masked implicit GEMM in Triton, one launch whatever the kernel.
+
+The result, and likewise the gradient of the features, is output-stationary: a program holds the sums of a
+block of output voxels and channels, walks through the offsets under which any of them has a neighbour,
+gathers the neighbours' rows and multiplies them with the offset's matrix. The gradient of the weights is
+summed over fixed parts of each offset's pairs, then over the parts. There are no atomics, and block sizes are
+constants rather than `triton.autotune`'s, which picks by the clock and so may sum in another order the next
+time: results are bit-identical from run to run.
+
+Sums are float32 whatever the features' type. float32 features are multiplied as `torch.matmul` would:
+exactly, or as TF32 where `torch.set_float32_matmul_precision` or `torch.backends` allow it. float64 is left
+to plain PyTorch (`convolution`), the oracle of the tests.
+
+**These kernels have not run on a GPU**: they were compiled for one, and run in Triton's interpreter on a CPU.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from clip2scene.sparse.blocks import BLOCK, Blocks, Pairs
+from clip2scene.sparse.kernel_map import KernelMap
+
+_CHANNELS = 64  # of a program, at most
+_DEPTH = 32  # channels, or pairs, that are summed in one step, at most
+_PART = 2048  # pairs of an offset to a program, more where that would take more programs than _PARTS
+_PARTS = 32
+
+
+class ImplicitGemm(torch.autograd.Function):
+    """Features [V_out, C_out] of features [V_in, C_in] and weight [K, C_in, C_out], see `convolve`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool
+    ) -> Tensor:
+        """Run the map from inputs to outputs, if `transposed` the other way."""
+        ctx.save_for_backward(features, weight)
+        ctx.kernel_map, ctx.transposed = kernel_map, transposed
+        return _sum_products(features, weight, kernel_map.blocks(transposed))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Gradients of the features and of the weight, in their types, where they are asked for."""
+        features, weight = ctx.saved_tensors
+        features_gradient = weight_gradient = None
+        if ctx.needs_input_grad[0]:
+            blocks = ctx.kernel_map.blocks(not ctx.transposed)
+            features_gradient = _sum_products(gradient, weight.transpose(1, 2), blocks)
+        if ctx.needs_input_grad[1]:
+            pairs = ctx.kernel_map.pairs
+            total = _sum_outer_products(features, gradient, pairs.transpose if ctx.transposed else pairs)
+            weight_gradient = total.to(weight.dtype)
+        return features_gradient, weight_gradient, None, None
+
+
+def _sum_products(rows: Tensor, matrices: Tensor, blocks: Blocks) -> Tensor:
+    """Sums [V', C'] over the pairs of a row [C] of `rows` [V, C] times its offset's matrix, [K, C, C']."""
+    rows = rows.contiguous()
+    _, depth, columns = matrices.shape
+    result = rows.new_empty(blocks.n_voxels, columns)
+    width = _block(columns, _CHANNELS)
+    with torch.cuda.device_of(rows):
+        _sum_products_kernel[(len(blocks.voxels) * triton.cdiv(columns, width),)](
+            *(rows, matrices, *blocks[1:], result, depth, columns, *matrices.stride()),
+            PRECISION=_precision(),
+            VOXELS=BLOCK,
+            COLUMNS=width,
+            DEPTH=_block(depth, _DEPTH),
+        )
+    return result
+
+
+def _sum_outer_products(features: Tensor, gradient: Tensor, pairs: Pairs) -> Tensor:
+    """Sums [K, C, C'] float32 over an offset's pairs of outer products of rows [V, C] and [V', C']."""
+    features, gradient = features.contiguous(), gradient.contiguous()
+    n_offsets, rows, columns = len(pairs.sizes), features.shape[1], gradient.shape[1]
+    parts = min(triton.cdiv(max(pairs.sizes), _PART), _PARTS)
+    sums = features.new_empty(parts, n_offsets, rows, columns, dtype=torch.float32)
+    height, width = _block(rows, _CHANNELS), _block(columns, _CHANNELS)
+    with torch.cuda.device_of(features):
+        _sum_outer_products_kernel[
+            (triton.cdiv(rows, height) * triton.cdiv(columns, width), n_offsets, parts)
+        ](
+            *(features, gradient, pairs.inputs, pairs.outputs, pairs.ends, sums, rows, columns),
+            PRECISION=_precision(),
+            ROWS=height,
+            COLUMNS=width,
+            DEPTH=_DEPTH,
+        )
+    return sums.sum(0)
+
+
+def _block(size: int, most: int) -> int:
+    """The power of two that a block covers `size` with, at least 16 as `tl.dot` needs, and at most `most`."""
+    return min(max(triton.next_power_of_2(size), 16), most)
+
+
+def _precision() -> str:
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+
+
+@triton.jit
+def _sum_products_kernel(
+    rows,
+    matrices,
+    voxels,
+    ends,
+    offsets,
+    neighbours,
+    result,
+    depth,
+    columns,
+    matrix_stride,
+    row_stride,
+    column_stride,
+    PRECISION: tl.constexpr,
+    VOXELS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+) -> None:
+    n_chunks = (depth + DEPTH - 1) // DEPTH
+    n_columns = (columns + COLUMNS - 1) // COLUMNS
+    block = tl.program_id(0) // n_columns  # programs that gather the same rows run side by side
+    column = tl.program_id(0) % n_columns * COLUMNS + tl.arange(0, COLUMNS)
+    lane = tl.arange(0, VOXELS)
+    total = tl.full((VOXELS, COLUMNS), 0.0, tl.float32)
+    # one loop over steps and chunks of channels, that loads run ahead from one step to the next
+    for i in range(tl.load(ends + block) * n_chunks, tl.load(ends + block + 1) * n_chunks):
+        step = i // n_chunks
+        channel = i % n_chunks * DEPTH + tl.arange(0, DEPTH)
+        neighbour = tl.load(neighbours + step * VOXELS + lane)[:, None].to(tl.int64)
+        gathered = tl.load(
+            rows + neighbour * depth + channel[None, :],
+            mask=(neighbour >= 0) & (channel < depth)[None, :],
+            other=0.0,
+        )
+        matrix = matrices + tl.load(offsets + step).to(tl.int64) * matrix_stride
+        factor = tl.load(
+            matrix + channel[:, None] * row_stride + column[None, :] * column_stride,
+            mask=(channel < depth)[:, None] & (column < columns)[None, :],
+            other=0.0,
+        )
+        total = tl.dot(gathered, factor, total, input_precision=PRECISION)
+    voxel = tl.load(voxels + block * VOXELS + lane)[:, None].to(tl.int64)
+    tl.store(
+        result + voxel * columns + column[None, :],
+        total.to(result.dtype.element_ty),
+        mask=(voxel >= 0) & (column < columns)[None, :],
+    )
+
+
+@triton.jit
+def _sum_outer_products_kernel(
+    features,
+    gradient,
+    inputs,
+    outputs,
+    ends,
+    sums,
+    rows,
+    columns,
+    PRECISION: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+) -> None:
+    n_columns = (columns + COLUMNS - 1) // COLUMNS
+    row = (tl.program_id(0) // n_columns * ROWS + tl.arange(0, ROWS))[:, None]
+    column = (tl.program_id(0) % n_columns * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    offset, part = tl.program_id(1), tl.program_id(2)
+    begin, end = tl.load(ends + offset), tl.load(ends + offset + 1)
+    size = (end - begin + tl.num_programs(2) - 1) // tl.num_programs(2)
+    begin += part * size
+    end = tl.minimum(begin + size, end)
+    total = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    for first in range(begin, end, DEPTH):
+        pair = first + tl.arange(0, DEPTH)
+        source = tl.load(inputs + pair, mask=pair < end, other=-1)[None, :].to(tl.int64)
+        target = tl.load(outputs + pair, mask=pair < end, other=-1)[:, None].to(tl.int64)
+        left = tl.load(features + source * rows + row, mask=(source >= 0) & (row < rows), other=0.0)
+        right = tl.load(
+            gradient + target * columns + column, mask=(target >= 0) & (column < columns), other=0.0
+        )
+        total = tl.dot(left, right, total, input_precision=PRECISION)
+    place = (part * tl.num_programs(1) + offset).to(tl.int64) * rows * columns
+    tl.store(sums + place + row * columns + column, total, mask=(row < rows) & (column < columns))
