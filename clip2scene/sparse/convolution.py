@@ -90,11 +90,11 @@ def _sum_products(
     """
     tiles, identity = kernel_map.tiles(transposed), kernel_map.identity
     result = rows.new_empty(tiles[-1].rows.stop, matrices[0].shape[1])
-    buffer = rows.new_empty(max(len(tile.source) for tile in tiles), matrices[0].shape[1])
+    most = max(len(tile.source) for tile in tiles)
+    gathered, multiplied = rows.new_empty(most, rows.shape[1]), rows.new_empty(most, matrices[0].shape[1])
     for tile in tiles:
-        products = buffer[: len(tile.source)]
-        picked = rows.index_select(0, tile.source)
-        parts = picked.split(tile.sizes)
+        products = multiplied[: len(tile.source)]
+        parts = torch.index_select(rows, 0, tile.source, out=gathered[: len(products)]).split(tile.sizes)
         for offset, part, product in zip(tile.offsets, parts, products.split(tile.sizes), strict=True):
             torch.mm(part, matrices[offset], out=product)
         if outer is not None:

@@ -15,7 +15,7 @@ from clip2scene.sparse.blocks import Blocks, Pairs, build_blocks
 from clip2scene.sparse.coordinates import shift
 from clip2scene.sparse.linear import Bags
 
-_TILE = 16384  # output voxels of a tile: small products, long matrix products; a GPU takes all at once
+_TILE = 32768  # pairs of a tile, about: small buffers, long matrix products; a GPU takes all at once
 
 
 class Tile(NamedTuple):
@@ -107,7 +107,7 @@ class KernelMap:
 
 def _tiles(sources: Tensor, targets: Tensor, sizes: list[int], n_voxels: int) -> list[Tile]:
     """Tiles of pairs of `sources` [P] and `targets` [P] that ascend within each offset's `sizes`."""
-    n_tiles = 1 if targets.is_cuda else -(-n_voxels // _TILE)
+    n_tiles = 1 if targets.is_cuda else max(1, -(-len(targets) // _TILE))
     rows = [n_voxels * tile // n_tiles for tile in range(n_tiles + 1)]
     edges = targets.new_tensor(rows)
     within = torch.stack([torch.searchsorted(part, edges) for part in targets.split(sizes)])  # [K, T + 1]
