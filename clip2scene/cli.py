@@ -3,6 +3,7 @@
 Nothing heavy is imported before the subcommand that needs it runs.
 """
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -45,6 +46,7 @@ def main(context: click.Context, path: str) -> None:
 
     The whole of it: snakemake --cores all results/table_main.csv
     """
+    gc.set_threshold(50_000)  # what torch's import makes stays: to look through it takes half a second
     context.obj = path
 
 
