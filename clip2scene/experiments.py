@@ -174,7 +174,8 @@ def _check_features(config: Config, experiment: Experiment, where: str) -> None:
     if source.feature_channels != target.feature_channels:
         raise InputError(
             f"{where}: points of {experiment.pretrain} have {source.feature_channels} features, those of "
-            f"{experiment.target} have {target.feature_channels}; expected as many"
+            f"{experiment.target} have {target.feature_channels}; expected as many (the formats whose names "
+            "end in _occupancy have one)"
         )
 
 

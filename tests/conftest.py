@@ -10,8 +10,6 @@ from clip2scene.config import DatasetConfig, Rooms, Synthetic
 from clip2scene.datasets.index import build
 from clip2scene.pairing.batch import Batch
 
-TINY = Synthetic(train_scenes=2, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(48, 80))
-
 TINY_ROOMS = Rooms(
     train_rooms=2, val_rooms=1, images=3, image_size=(48, 64), depth_size=(36, 48), vertex_spacing=0.12
 )

@@ -1,0 +1,65 @@
+import json
+
+import numpy as np
+import pytest
+
+from clip2scene.config import Config
+from clip2scene.datasets import fractions
+from clip2scene.datasets.index import build, load_frame, read_index
+from clip2scene.datasets.registry import get_dataset
+from clip2scene.experiments import Experiment, load_experiments
+from clip2scene.models.backbones import build_backbone
+from clip2scene.models.weights import write_checkpoint
+from clip2scene.training.checkpoint import describe
+from clip2scene.training.finetune import finetune
+from clip2scene.training.record import RunRecord
+
+
+@pytest.fixture
+def config(tiny_root, tiny_kitti, tiny_rooms, tmp_path) -> Config:
+    """Streets and rooms without intensity and colour."""
+    rooms = tiny_rooms.model_dump(exclude={"synthetic", "format"})
+    kitti = tiny_kitti.model_dump(exclude={"synthetic", "format"})
+    return Config(
+        experiments=tmp_path / "experiments.tsv",
+        device="cpu",
+        datasets={
+            "nuscenes": {"format": "nuscenes_occupancy", "root": tiny_root, "version": "v1.0-tiny"},
+            "semantickitti": {"format": "semantickitti_occupancy", **kitti},
+            "scannet": {"format": "scannet_occupancy", **rooms},
+        },
+        finetune={"epochs": 1, "minimum_steps": 2},
+    )
+
+
+@pytest.mark.parametrize("name", ["nuscenes", "semantickitti", "scannet"])
+def test_points_are_the_data_set_s_own_and_have_one_feature(config, name, tmp_path):
+    data = config.datasets[name]
+    build(data, tmp_path / "index.parquet")
+    index = read_index(tmp_path / "index.parquet")
+    row = index.frames.iloc[0]
+    frame = load_frame(get_dataset(data.format), index.root, row)
+    original = load_frame(get_dataset(name), index.root, row)
+    np.testing.assert_array_equal(frame.points, original.points)
+    np.testing.assert_array_equal(frame.labels, original.labels)
+    np.testing.assert_array_equal(frame.features, np.ones((len(frame.points), 1), np.float32))
+
+
+def test_a_network_of_streets_is_fine_tuned_on_rooms(config, tmp_path):
+    row = {"protocol": "finetune", "method": "slidr", "backbone": "spvcnn", "pretrain": "nuscenes"}
+    row |= {"target": "scannet", "percent": "100", "pretrain_seeds": "0", "seeds": "0"}
+    lines = (Experiment.model_fields, [row.get(name, "") for name in Experiment.model_fields])
+    config.experiments.write_text("".join("\t".join(line) + "\n" for line in lines))
+    assert [experiment.target for experiment in load_experiments(config)] == ["scannet"]
+
+    meta = describe(config, "slidr", "spvcnn", "nuscenes")
+    streets = build_backbone("spvcnn", get_dataset("nuscenes_occupancy").feature_channels, meta["width"])
+    content = {"backbone": streets.state_dict(), "method": {}, "meta": meta}
+    write_checkpoint(tmp_path / "pretrained.pt", content)
+    index, subset = tmp_path / "index.parquet", tmp_path / "all.json"
+    build(config.datasets["scannet"], index)
+    fractions.write(index, "train", "all", 100, subset)
+    run = RunRecord(tmp_path / "run", "finetune", {}, 0, {}, "")
+    finetune(config, "spvcnn", tmp_path / "pretrained.pt", "scannet", index, subset, run)
+    scores = json.loads((run.folder / "metrics.json").read_text())["scores"]
+    assert len(scores["iou"]) == len(get_dataset("scannet").classes)
