@@ -24,6 +24,7 @@ from clip2scene.layout import run_folder
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import; these machines are often offline
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 _FILES = ("run.json", "metrics.json", "metrics.jsonl")
 _BATCH = 1000  # MLflow's limit of metrics in a call; 100 parameters
@@ -34,7 +35,11 @@ def prepare_store(uri: str) -> None:
     """Make the tracking store of a database URI, or migrate it to this MLflow; a server does so itself."""
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    if not uri.startswith("http"):
+    if uri.startswith("http"):
+        return
+    try:
+        MlflowClient(uri).search_experiments(max_results=1)  # makes the tables of a new store
+    except MlflowException:  # the store is an older MLflow's
         subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True)
 
 

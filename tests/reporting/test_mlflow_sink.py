@@ -4,7 +4,13 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from sqlalchemy import create_engine
 
 from clip2scene import layout
 from clip2scene.config import Config
@@ -88,3 +94,15 @@ def test_of_two_that_send_at_once_one_waits(finished):
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: send(config, runs), range(2))
     assert first == second
+
+
+def test_a_store_of_an_older_mlflow_is_migrated(tmp_path):
+    uri = f"sqlite:///{tmp_path}/old.db"
+    Base.metadata.create_all(create_engine(uri))  # MLflow's first tables
+    migrations = _get_alembic_config(uri)
+    script = ScriptDirectory.from_config(migrations)
+    command.upgrade(migrations, script.get_revision(script.get_current_head()).down_revision)
+    with pytest.raises(MlflowException, match="out-of-date"):
+        MlflowClient(uri).search_experiments()
+    prepare_store(uri)
+    assert MlflowClient(uri).search_experiments()[0].name == "Default"
