@@ -8,8 +8,6 @@ tables share runs: of processes that send at once one waits, or both would send 
 import fcntl
 import json
 import os
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from clip2scene.config import Config
+from clip2scene.errors import InputError
 from clip2scene.experiments import Run
 from clip2scene.files import read_json
 from clip2scene.layout import run_folder
@@ -32,15 +31,19 @@ _LONGEST = 6000  # MLflow's limit of characters in a parameter
 
 
 def prepare_store(uri: str) -> None:
-    """Make the tracking store of a database URI, or migrate it to this MLflow; a server does so itself."""
+    """Make the tracking store of a database URI, or bring an older one up to date; a server does so itself.
+
+    Raises:
+        InputError: MLflow cannot do so by itself; it says what to do.
+    """
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     if uri.startswith("http"):
         return
     try:
-        MlflowClient(uri).search_experiments(max_results=1)  # makes the tables of a new store
-    except MlflowException:  # the store is an older MLflow's
-        subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True)
+        MlflowClient(uri).search_experiments(max_results=1)  # makes the tables that are missing
+    except MlflowException as error:
+        raise InputError(f"tracking.uri: {uri}: {error}") from None
 
 
 def send(config: Config, runs: list[Run]) -> dict[str, str]:

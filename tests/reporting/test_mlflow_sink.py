@@ -5,15 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic import command
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from clip2scene import layout
 from clip2scene.config import Config
+from clip2scene.errors import InputError
 from clip2scene.experiments import all_runs
 from clip2scene.reporting.mlflow_sink import prepare_store, send
 
@@ -96,13 +97,24 @@ def test_of_two_that_send_at_once_one_waits(finished):
     assert first == second
 
 
-def test_a_store_of_an_older_mlflow_is_migrated(tmp_path):
+def test_a_store_of_an_older_mlflow_is_brought_up_to_date(tmp_path):
     uri = f"sqlite:///{tmp_path}/old.db"
-    Base.metadata.create_all(create_engine(uri))  # MLflow's first tables
-    migrations = _get_alembic_config(uri)
+    engine, migrations = create_engine(uri), _get_alembic_config(uri)
     script = ScriptDirectory.from_config(migrations)
+    Base.metadata.create_all(engine)  # MLflow's first tables
     command.upgrade(migrations, script.get_revision(script.get_current_head()).down_revision)
-    with pytest.raises(MlflowException, match="out-of-date"):
-        MlflowClient(uri).search_experiments()
     prepare_store(uri)
-    assert MlflowClient(uri).search_experiments()[0].name == "Default"
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == script.get_current_head()
+
+
+def test_a_store_that_mlflow_does_not_bring_up_to_date_is_named(tmp_path):
+    prepare_store(f"sqlite:///{tmp_path}/new.db")
+    (tmp_path / "new.db").rename(tmp_path / "store.db")  # MLflow remembers what it opened
+    uri = f"sqlite:///{tmp_path}/store.db"
+    engine, script = create_engine(uri), ScriptDirectory.from_config(_get_alembic_config(uri))
+    older = script.get_revision(script.get_current_head()).down_revision
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{older}'"))
+    with pytest.raises(InputError, match=r"tracking.uri: sqlite:.*store.db: .*out-of-date.*db upgrade"):
+        prepare_store(uri)
