@@ -76,8 +76,9 @@ def test_opening_a_full_size_index(benchmark, tmp_path):
 @cache
 def synthetic(folder: Path) -> Index:
     """Keyframes of nuScenes' size: 30,000 or so points a sweep, images of 900 x 1600 pixels."""
-    generate(folder / "data", "v1.0-synthetic", FULL_SIZE, seed=0, processes=os.cpu_count())
-    build(DatasetConfig(root=folder / "data", version="v1.0-synthetic"), folder / "index.parquet")
+    data = DatasetConfig(root=folder / "data", version="v1.0-synthetic", synthetic=FULL_SIZE)
+    generate(data, seed=0, processes=os.cpu_count())
+    build(data, folder / "index.parquet")
     return read_index(folder / "index.parquet").split("train")
 
 
