@@ -8,8 +8,9 @@ from clip2scene.errors import unknown
 
 @cache
 def registered(group: str) -> EntryPoints:
-    """The entries of a group; no module is imported. To find them opens a file of every installed package,
-    some 20 ms, hence once a process.
+    """The entries of a group, none of which is imported.
+
+    Found once a process: to look for them opens a file of every installed package.
     """
     return entry_points(group=group)
 

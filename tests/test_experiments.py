@@ -157,6 +157,17 @@ def test_a_teacher_learns_from_the_data_sets_that_it_names(tmp_path):
         all_runs(config(tmp_path, FREE, **both | {"teacher": {"datasets": ["scanet"]}}))
 
 
+def test_an_image_encoder_learns_from_the_data_sets_that_it_names(tmp_path):
+    both = {"datasets": STREETS_AND_ROOMS, "image_encoder": {"datasets": ["nuscenes", "scannet"]}}
+    workflow = Workflow(config(tmp_path, TUNED, **both))
+    (key,) = keys(workflow.config)["encoder"]
+    assert workflow.inputs(key) == [layout.index(workflow.config, name) for name in STREETS_AND_ROOMS]
+    with pytest.raises(
+        InputError, match="image_encoder.datasets: .* 'scanet' is not known, did you mean 'scannet'?"
+    ):
+        all_runs(config(tmp_path, TUNED, **both | {"image_encoder": {"datasets": ["scanet"]}}))
+
+
 def test_settings_of_one_data_set_leave_the_others(tmp_path):
     rows = FREE, FREE | {"pretrain": "scannet", "target": "scannet"}
     before = keys(config(tmp_path, *rows, datasets=STREETS_AND_ROOMS))

@@ -36,10 +36,10 @@ def prepare_store(uri: str) -> None:
     Raises:
         InputError: MLflow cannot do so by itself; it says what to do.
     """
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     if uri.startswith("http"):
         return
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
         MlflowClient(uri).search_experiments(max_results=1)  # makes the tables that are missing
     except MlflowException as error:
