@@ -10,27 +10,6 @@ BLOCK = 64  # output voxels of a program
 _BITS = 62  # offsets whose hits fit one sort key
 
 
-class Pairs(NamedTuple):
-    """Pairs of input and output voxels, offset by offset.
-
-    Attributes:
-        inputs: [P] int32.
-        outputs: [P] int32.
-        ends: [K + 1] int32 where the pairs of each offset begin, and the end of the last.
-        sizes: How many each of the K offsets has.
-    """
-
-    inputs: Tensor
-    outputs: Tensor
-    ends: Tensor
-    sizes: list[int]
-
-    @property
-    def transpose(self) -> "Pairs":
-        """The same with the roles exchanged."""
-        return self._replace(inputs=self.outputs, outputs=self.inputs)
-
-
 class Blocks(NamedTuple):
     """Output voxels, `BLOCK` at a time, and the steps of each block: one an offset that finds any neighbour.
 
@@ -49,16 +28,22 @@ class Blocks(NamedTuple):
     neighbours: Tensor
 
 
-def build_blocks(pairs: Pairs, n_voxels: int) -> Blocks:
+def build_blocks(sources: Tensor, targets: Tensor, ends: Tensor, n_voxels: int) -> Blocks:
     """Blocks of voxels that have neighbours under the same offsets, as far as there are such.
 
     A step multiplies the rows of all voxels of its block, with zeros for those that have no neighbour there.
     Sorting voxels by the set of their offsets (as spconv and TorchSparse++ do) makes these few: see
     docs/performance.md. Within a set they keep their order in space.
+
+    Args:
+        sources: See `Pairs`.
+        targets: See `Pairs`.
+        ends: See `Pairs`.
+        n_voxels: Number of target voxels.
     """
-    device, n_offsets = pairs.inputs.device, len(pairs.sizes)
-    targets = pairs.outputs.long()
-    offset = torch.repeat_interleave(pairs.ends.diff(), output_size=len(targets)).long()
+    device, n_offsets = sources.device, len(ends) - 1
+    targets = targets.long()
+    offset = torch.repeat_interleave(ends.diff(), output_size=len(targets)).long()
     sets = targets.new_zeros(-(-n_offsets // _BITS), n_voxels)
     sets.view(-1).index_add_(0, offset // _BITS * n_voxels + targets, 1 << offset % _BITS)
     order = torch.arange(n_voxels, device=device)
@@ -71,8 +56,8 @@ def build_blocks(pairs: Pairs, n_voxels: int) -> Blocks:
     used = torch.zeros(n_blocks * n_offsets, dtype=torch.bool, device=device)
     used[step] = True
     steps = used.nonzero()[:, 0]
-    neighbours = pairs.inputs.new_full((len(steps), BLOCK), -1)
-    neighbours.view(-1)[(used.cumsum(0)[step] - 1) * BLOCK + place % BLOCK] = pairs.inputs
+    neighbours = sources.new_full((len(steps), BLOCK), -1)
+    neighbours.view(-1)[(used.cumsum(0)[step] - 1) * BLOCK + place % BLOCK] = sources
     return Blocks(
         n_voxels,
         pad(order, (0, n_blocks * BLOCK - n_voxels), value=-1).view(n_blocks, BLOCK).int(),

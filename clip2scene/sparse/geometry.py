@@ -5,8 +5,9 @@ from torch import Tensor
 
 from clip2scene.sparse.convolution import convolve
 from clip2scene.sparse.coordinates import floor, remainder, sort_voxels, unpack
-from clip2scene.sparse.kernel_map import KernelMap, build_kernel_map, find_neighbours
+from clip2scene.sparse.kernel_map import build_kernel_map, find_neighbours
 from clip2scene.sparse.linear import LinearMap
+from clip2scene.sparse.pairs import KernelMap
 
 
 class Geometry:
@@ -51,7 +52,7 @@ class Geometry:
             return features @ weight[0]
         fine_stride = tensor_stride // stride if transposed else tensor_stride
         kernel_map = self.kernel_map(fine_stride, kernel_size, stride, dilation)
-        return convolve(features, weight, kernel_map, transposed)
+        return convolve(features, weight, kernel_map.transpose if transposed else kernel_map)
 
     def kernel_map(
         self, tensor_stride: int, kernel_size: int, stride: int = 1, dilation: int = 1

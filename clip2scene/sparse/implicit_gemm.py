@@ -10,21 +10,18 @@ time: results are bit-identical from run to run.
 
 Sums are float32 whatever the features' type. float32 features are multiplied as `torch.matmul` would:
 exactly, or as TF32 where `torch.set_float32_matmul_precision` or `torch.backends` allow it. float64 is left
-to plain PyTorch (`convolution`), the oracle of the tests.
+to plain PyTorch (`gather_scatter`), the oracle of the tests.
 
 **These kernels have not run on a GPU**: they were compiled for one, and run in Triton's interpreter on a CPU.
 """
-
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from clip2scene.sparse.blocks import BLOCK, Blocks, Pairs
-from clip2scene.sparse.kernel_map import KernelMap
+from clip2scene.sparse.blocks import BLOCK
+from clip2scene.sparse.pairs import Pairs
 
 _CHANNELS = 64  # of a program, at most
 _DEPTH = 32  # channels, or pairs, that are summed in one step, at most
@@ -32,37 +29,9 @@ _PART = 2048  # pairs of an offset to a program, more where that would take more
 _PARTS = 32
 
 
-class ImplicitGemm(torch.autograd.Function):
-    """Features [V_out, C_out] of features [V_in, C_in] and weight [K, C_in, C_out], see `convolve`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, weight: Tensor, kernel_map: KernelMap, transposed: bool
-    ) -> Tensor:
-        """Run the map from inputs to outputs, if `transposed` the other way."""
-        ctx.save_for_backward(features, weight)
-        ctx.kernel_map, ctx.transposed = kernel_map, transposed
-        return _sum_products(features, weight, kernel_map.blocks(transposed))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        """Gradients of the features and of the weight, in their types, where they are asked for."""
-        features, weight = ctx.saved_tensors
-        features_gradient = weight_gradient = None
-        if ctx.needs_input_grad[0]:
-            blocks = ctx.kernel_map.blocks(not ctx.transposed)
-            features_gradient = _sum_products(gradient, weight.transpose(1, 2), blocks)
-        if ctx.needs_input_grad[1]:
-            pairs = ctx.kernel_map.pairs
-            total = _sum_outer_products(features, gradient, pairs.transpose if ctx.transposed else pairs)
-            weight_gradient = total.to(weight.dtype)
-        return features_gradient, weight_gradient, None, None
-
-
-def _sum_products(rows: Tensor, matrices: Tensor, blocks: Blocks) -> Tensor:
+def sum_products(rows: Tensor, matrices: Tensor, pairs: Pairs) -> Tensor:
     """Sums [V', C'] over the pairs of a row [C] of `rows` [V, C] times its offset's matrix, [K, C, C']."""
-    rows = rows.contiguous()
+    rows, blocks = rows.contiguous(), pairs.blocks
     _, depth, columns = matrices.shape
     result = rows.new_empty(blocks.n_voxels, columns)
     width = _block(columns, _CHANNELS)
@@ -77,18 +46,18 @@ def _sum_products(rows: Tensor, matrices: Tensor, blocks: Blocks) -> Tensor:
     return result
 
 
-def _sum_outer_products(features: Tensor, gradient: Tensor, pairs: Pairs) -> Tensor:
+def sum_outer_products(rows: Tensor, gradient: Tensor, pairs: Pairs) -> Tensor:
     """Sums [K, C, C'] float32 over an offset's pairs of outer products of rows [V, C] and [V', C']."""
-    features, gradient = features.contiguous(), gradient.contiguous()
-    n_offsets, rows, columns = len(pairs.sizes), features.shape[1], gradient.shape[1]
+    rows, gradient = rows.contiguous(), gradient.contiguous()
+    n_offsets, depth, columns = len(pairs.sizes), rows.shape[1], gradient.shape[1]
     parts = min(triton.cdiv(max(pairs.sizes), _PART), _PARTS)
-    sums = features.new_empty(parts, n_offsets, rows, columns, dtype=torch.float32)
-    height, width = _block(rows, _CHANNELS), _block(columns, _CHANNELS)
-    with torch.cuda.device_of(features):
+    sums = rows.new_empty(parts, n_offsets, depth, columns, dtype=torch.float32)
+    height, width = _block(depth, _CHANNELS), _block(columns, _CHANNELS)
+    with torch.cuda.device_of(rows):
         _sum_outer_products_kernel[
-            (triton.cdiv(rows, height) * triton.cdiv(columns, width), n_offsets, parts)
+            (triton.cdiv(depth, height) * triton.cdiv(columns, width), n_offsets, parts)
         ](
-            *(features, gradient, pairs.inputs, pairs.outputs, pairs.ends, sums, rows, columns),
+            *(rows, gradient, pairs.sources, pairs.targets, pairs.ends, sums, depth, columns),
             PRECISION=_precision(),
             ROWS=height,
             COLUMNS=width,

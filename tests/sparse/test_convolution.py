@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from clip2scene.errors import InputError
-from clip2scene.sparse import Geometry, SparseConv3d, SparseTensor
+from clip2scene.sparse import Geometry, SparseConv3d, SparseTensor, convolution
 
 SIZE = 16  # edge of the dense grid; its origin is voxel (-8, -8, -8)
 
@@ -143,6 +143,45 @@ def test_kernel_maps_are_built_once_and_shared(monkeypatch):
     ):
         x = layer(x)
     assert built == [(3, 1, 1), (2, 1, 1)]
+
+
+def test_gradients_that_nobody_asks_for_are_not_computed(monkeypatch):
+    """A network's first convolution wants no gradient of its features, a frozen one none of its weight."""
+    geometry = Geometry(scattered())
+    calls = []
+
+    class Kernels:
+        def sum_products(self, rows, matrices, pairs):
+            calls.append("products")
+            return rows.new_ones(pairs.n_targets, matrices.shape[2])
+
+        def sum_outer_products(self, rows, gradient, pairs):
+            calls.append("outer products")
+            return rows.new_ones(len(pairs.sizes), rows.shape[1], gradient.shape[1])
+
+    monkeypatch.setattr(convolution, "kernels_for", lambda *_: Kernels())
+    for wants_features, wants_weight, expected in (
+        (False, True, ["products", "outer products"]),
+        (True, False, ["products", "products"]),
+    ):
+        calls.clear()
+        features = torch.randn(len(geometry.coordinates(1)), 4, requires_grad=wants_features)
+        weight = torch.randn(27, 4, 4, requires_grad=wants_weight)
+        geometry.convolve(features, weight, 1, 3).sum().backward()
+        assert calls == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "name"),
+    [
+        ("cpu", torch.float32, "fetch_on_demand"),
+        ("cpu", torch.float64, "gather_scatter"),
+        ("cpu", torch.bfloat16, "gather_scatter"),
+        ("meta", torch.float32, "gather_scatter"),
+    ],
+)
+def test_who_multiplies(device, dtype, name):
+    assert convolution.kernels_for(torch.device(device), dtype).__name__ == f"clip2scene.sparse.{name}"
 
 
 def test_bf16_autocast_keeps_float32_weights_and_gradients():

@@ -1,0 +1,81 @@
+"""What the CPU's kernels promise beyond results: the same bits whatever the threads, vectors and tiles."""
+
+import importlib.util
+
+import llvmlite.binding
+import numba
+import numpy as np
+import pytest
+import torch
+from kernel_cases import draw, kernel_map, run
+
+from clip2scene.sparse import fetch_on_demand, pairs
+
+KIND = (3, 1, 1, False)
+
+
+@pytest.fixture
+def restored_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def assert_same_bits(results, expected):
+    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+
+
+@pytest.mark.parametrize("channels", [(3, 40), (100, 16)])
+def test_threads_change_no_bit(restored_threads, channels):
+    """As many as there are blocks of channels, and more."""
+    built = kernel_map(KIND, n=5000, size=30)
+    drawn = draw(built, channels)
+    torch.set_num_threads(1)
+    expected = run(fetch_on_demand, built, drawn)
+    for threads in (2, 3, 16):
+        torch.set_num_threads(threads)
+        assert_same_bits(run(fetch_on_demand, built, drawn), expected)
+
+
+@pytest.mark.parametrize(("feature", "block"), [("avx512f", (16, 8)), ("avx2", (8, 6)), ("neon", (4, 8))])
+def test_vectors_change_no_bit(monkeypatch, tmp_path, feature, block):
+    """A copy of the module for another processor, which LLVM compiles for this one."""
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: {feature: True})
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))  # it tells the copies apart by nothing else
+    spec = importlib.util.find_spec("clip2scene.sparse.fetch_on_demand")
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    assert block == (copy._LANES, copy._ROWS)
+
+    built = kernel_map(KIND, n=2000, size=20)
+    drawn = draw(built, (21, 45))
+    assert_same_bits(run(copy, built, drawn), run(fetch_on_demand, built, drawn))
+
+
+def test_tiles_change_no_bit_but_of_the_gradient_of_the_weight(monkeypatch):
+    """Which sums a tile's pairs before it adds them."""
+    drawn = draw(kernel_map(KIND, n=2000, size=20), (21, 45))
+    expected = run(fetch_on_demand, kernel_map(KIND, n=2000, size=20), drawn)
+    monkeypatch.setattr(pairs, "_TILE", 37)
+    *same, gradient = run(fetch_on_demand, kernel_map(KIND, n=2000, size=20), drawn)
+    assert_same_bits(same, expected[:2])
+    torch.testing.assert_close(gradient, expected[2], atol=1e-4, rtol=1e-5)
+
+
+def test_without_gnu_openmp_threads_of_python_do_the_same(monkeypatch):
+    built = kernel_map(KIND, n=2000, size=20)
+    drawn = draw(built, (21, 45))
+    expected = run(fetch_on_demand, built, drawn)
+    monkeypatch.setattr(fetch_on_demand, "_TORCH", object())
+    assert_same_bits(run(fetch_on_demand, built, drawn), expected)
+
+
+def test_long_sums_lose_less_than_one_after_the_other():
+    """The gradient of the weight is summed over a tile's pairs before it is added to that of the others."""
+    forward = kernel_map(KIND, n=40_000, size=40).forward
+    rows, gradient = torch.rand(2, forward.n_targets, 8)
+    exact = rows.double().t() @ gradient.double()  # under the centre every voxel meets itself
+    result = fetch_on_demand.sum_outer_products(rows, gradient, forward)[13]
+    terms = rows[:, :, None].numpy() * gradient[:, None, :].numpy()
+    in_turn = torch.from_numpy(np.add.accumulate(terms, dtype=np.float32)[-1])
+    assert (result - exact).abs().max() < 0.2 * (in_turn - exact).abs().max()
