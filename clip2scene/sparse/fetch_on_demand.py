@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import carray, cfunc, types
+from numba import carray, cfunc, njit, types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 from torch import Tensor
@@ -33,9 +33,9 @@ _CPU = get_host_cpu_features()
 _LANES, _ROWS = (16, 8) if _CPU.get("avx512f") else (8, 6) if _CPU.get("avx2") else (4, 8)
 _WIDTH = 2 * _LANES
 
-_FIELDS = (
-    "taken rows factors result sources targets edges bounds n_tiles n_offsets depth columns part n_shares"
-)
+_TILE = 512  # voxels: their sums and the rows of their pairs stay in a core's cache
+
+_FIELDS = "taken rows factors result sources targets ends n_targets n_offsets depth columns part n_shares"
 _TASK = np.dtype([(name, np.int64) for name in _FIELDS.split()])
 _TORCH = ctypes.CDLL(torch._C.__file__)  # and the libraries it is linked with
 
@@ -69,10 +69,9 @@ def _padded(matrices: Tensor, multiple: int) -> Tensor:
 
 def _run(kernel: Callable, rows: Tensor, factors: Tensor, result: Tensor, pairs: Pairs, *sizes: int) -> None:
     """Have all threads run a kernel; each takes of the work what no other has taken."""
-    edges, bounds = pairs.tiles
-    arrays = rows.contiguous(), factors.contiguous(), result, pairs.sources, pairs.targets, edges, bounds
+    arrays = rows.contiguous(), factors.contiguous(), result, pairs.sources, pairs.targets, pairs.ends
     addresses = [array.data_ptr() for array in arrays]
-    task = np.array((0, *addresses, len(edges) - 1, len(pairs.sizes), *sizes), _TASK)
+    task = np.array((0, *addresses, pairs.n_targets, len(pairs.sizes), *sizes), _TASK)
     _in_parallel(kernel.address, task.ctypes.data)
 
 
@@ -215,35 +214,36 @@ def _take(_context, pointer):
 # The loops around it, in Numba.
 
 
+@njit
+def _first_pair(targets, begin, end, voxel):
+    """Where among some pairs, whose targets ascend, those of a voxel and the following ones begin."""
+    return begin + np.searchsorted(targets[begin:end], voxel)
+
+
 @cfunc(types.void(types.voidptr), cache=True)
 def _sum_products(pointer):
     """Output-stationary: the rows of a tile are one thread's work, offset by offset."""
     task = carray(pointer, 1, _TASK)[0]
-    n_tiles, n_offsets, depth, columns = task.n_tiles, task.n_offsets, task.depth, task.columns
-    edges = carray(_pointer(task.edges), n_tiles + 1, np.int32)
-    bounds = carray(_pointer(task.bounds), (n_tiles + 1, n_offsets), np.int32)
-    result = carray(_pointer(task.result), (edges[n_tiles], columns), np.float32)
+    depth, columns = task.depth, task.columns
+    ends = carray(_pointer(task.ends), task.n_offsets + 1, np.int32)
+    targets = carray(_pointer(task.targets), ends[task.n_offsets], np.int32)
+    result = carray(_pointer(task.result), (task.n_targets, columns), np.float32)
     spare = np.empty(_WIDTH, np.float32)
     while True:
-        tile = _take(pointer)
-        if tile >= n_tiles:
+        voxel = _take(pointer) * _TILE
+        if voxel >= task.n_targets:
             break
-        result[edges[tile] : edges[tile + 1]] = 0
-        for offset in range(n_offsets):
-            begin, end = bounds[tile, offset], bounds[tile + 1, offset]
+        result[voxel : voxel + _TILE] = 0
+        for offset in range(task.n_offsets):
+            begin = _first_pair(targets, ends[offset], ends[offset + 1], voxel)
+            end = _first_pair(targets, begin, ends[offset + 1], voxel + _TILE)
             for column in range(0, columns, _WIDTH):
                 panel = task.factors + 4 * depth * (offset * columns + column)
                 for pair in range(begin, end, _ROWS):
                     _add_rows_times_panel(
-                        task.result + 4 * column,
-                        task.targets + 4 * pair,
-                        columns,
-                        task.rows,
-                        task.sources + 4 * pair,
-                        depth,
-                        panel,
-                        end - pair,
-                        spare.ctypes.data,
+                        *(task.result + 4 * column, task.targets + 4 * pair, columns),
+                        *(task.rows, task.sources + 4 * pair, depth, panel),
+                        *(end - pair, spare.ctypes.data),
                     )
 
 
@@ -251,29 +251,26 @@ def _sum_products(pointer):
 def _sum_outer_products(pointer):
     """Some channels of some offsets are one thread's work, which goes through the pairs tile by tile."""
     task = carray(pointer, 1, _TASK)[0]
-    n_tiles, n_offsets, depth, columns = task.n_tiles, task.n_offsets, task.depth, task.columns
-    bounds = carray(_pointer(task.bounds), (n_tiles + 1, n_offsets), np.int32)
+    depth, columns = task.depth, task.columns
+    ends = carray(_pointer(task.ends), task.n_offsets + 1, np.int32)
+    targets = carray(_pointer(task.targets), ends[task.n_offsets], np.int32)
     n_parts = (depth + task.part - 1) // task.part
     while True:
-        item = _take(pointer)
-        if item >= n_parts * task.n_shares:
+        work = _take(pointer)
+        if work >= n_parts * task.n_shares:
             break
-        first = item % n_parts * task.part
-        for tile in range(n_tiles):
-            for offset in range(item // n_parts, n_offsets, task.n_shares):
-                pair = bounds[tile, offset]
-                n_pairs = bounds[tile + 1, offset] - pair
-                if n_pairs == 0:
+        channels = range(work % n_parts * task.part, min((work % n_parts + 1) * task.part, depth), _ROWS)
+        begins = ends.copy()
+        for voxel in range(_TILE, task.n_targets + _TILE, _TILE):
+            for offset in range(work // n_parts, task.n_offsets, task.n_shares):
+                begin = begins[offset]
+                begins[offset] = end = _first_pair(targets, begin, ends[offset + 1], voxel)
+                if begin == end:
                     continue
                 for column in range(0, columns, _WIDTH):
-                    for channel in range(first, min(first + task.part, depth), _ROWS):
+                    for channel in channels:
                         _add_outer_products(
-                            task.result + 4 * ((offset * depth + channel) * columns + column),
-                            columns,
-                            task.rows + 4 * channel,
-                            task.sources + 4 * pair,
-                            depth,
-                            task.factors + 4 * column,
-                            task.targets + 4 * pair,
-                            n_pairs,
+                            *(task.result + 4 * ((offset * depth + channel) * columns + column), columns),
+                            *(task.rows + 4 * channel, task.sources + 4 * begin, depth),
+                            *(task.factors + 4 * column, task.targets + 4 * begin, end - begin),
                         )

@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from clip2scene.sparse.blocks import Blocks, build_blocks
 from clip2scene.sparse.linear import Bags, LinearMap
-
-_TILE = 512  # voxels, about: their sums and the rows of their pairs stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +38,6 @@ class Pairs:
     def bags(self) -> Bags:
         """Which pairs each target voxel is in."""
         return LinearMap.sums(self.targets.long(), self.n_targets).forward
-
-    @cached_property
-    def tiles(self) -> tuple[Tensor, Tensor]:
-        """Consecutive target voxels, a tile's at a time.
-
-        Returns:
-            Where each tile begins, [T + 1] int32, and where its pairs of each offset begin, [T + 1, K] int32;
-            last the ends.
-        """
-        n_tiles = -(-self.n_targets // _TILE)
-        edges = (torch.arange(n_tiles + 1) * self.n_targets // n_tiles).int()
-        within = [torch.searchsorted(part, edges) for part in self.targets.split(self.sizes)]
-        return edges, (torch.stack(within, dim=1) + self.ends[:-1]).int()
 
     @cached_property
     def blocks(self) -> Blocks:

@@ -1,4 +1,4 @@
-"""What the CPU's kernels promise beyond results: the same bits whatever the threads, vectors and tiles."""
+"""What the CPU's kernels promise beyond results: the same bits, whatever threads and vectors."""
 
 import importlib.util
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from kernel_cases import draw, kernel_map, run
 
-from clip2scene.sparse import fetch_on_demand, pairs
+from clip2scene.sparse import fetch_on_demand
 
 KIND = (3, 1, 1, False)
 
@@ -50,16 +50,6 @@ def test_vectors_change_no_bit(monkeypatch, tmp_path, feature, block):
     built = kernel_map(KIND, n=2000, size=20)
     drawn = draw(built, (21, 45))
     assert_same_bits(run(copy, built, drawn), run(fetch_on_demand, built, drawn))
-
-
-def test_tiles_change_no_bit_but_of_the_gradient_of_the_weight(monkeypatch):
-    """Which sums a tile's pairs before it adds them."""
-    drawn = draw(kernel_map(KIND, n=2000, size=20), (21, 45))
-    expected = run(fetch_on_demand, kernel_map(KIND, n=2000, size=20), drawn)
-    monkeypatch.setattr(pairs, "_TILE", 37)
-    *same, gradient = run(fetch_on_demand, kernel_map(KIND, n=2000, size=20), drawn)
-    assert_same_bits(same, expected[:2])
-    torch.testing.assert_close(gradient, expected[2], atol=1e-4, rtol=1e-5)
 
 
 def test_without_gnu_openmp_threads_of_python_do_the_same(monkeypatch):
