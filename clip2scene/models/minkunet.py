@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Features [V, C_in] to [V, C_out] at the same voxels."""
         y = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
-        return self.relu(y.with_features(y.features + self.downsample(x).features))
+        return self.relu(y.with_features(y.features.add_(self.downsample(x).features)))
 
 
 def _blocks(in_channels: int, out_channels: int, n_blocks: int, momentum: float) -> nn.Sequential:
