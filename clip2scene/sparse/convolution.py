@@ -28,7 +28,17 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
         features: [V_in, C_in].
         weight: [K, C_in, C_out], offsets in the kernel map's order.
         kernel_map: The pairs.
+
+    Raises:
+        ValueError: features or weight have another shape; the kernels read by address.
     """
+    expected = kernel_map.backward.n_targets, weight.shape[1]
+    n_offsets = len(kernel_map.forward.sizes)
+    if features.shape != expected or len(weight) != n_offsets:
+        raise ValueError(
+            f"expected features of shape {list(expected)} and a weight of {n_offsets} offsets, "
+            f"found {list(features.shape)} and {len(weight)}"
+        )
     if torch.is_autocast_enabled(features.device.type) and features.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(features.device.type)
         features, weight = features.to(dtype), weight.to(dtype)

@@ -79,7 +79,8 @@ def _in_parallel(function: int, argument: int) -> None:
     """Call a C function with an argument in as many threads as torch has.
 
     These are its own OpenMP threads where it has GNU's (on Linux). As these look out for work for some
-    milliseconds after torch has given them any, others would have to share the cores with them.
+    milliseconds after torch has given them any, others would have to share the cores with them: with Python's
+    threads a step of SPVCNN takes 2.0 s in place of 1.6.
     """
     n_threads = torch.get_num_threads()
     if hasattr(_TORCH, "GOMP_parallel"):

@@ -145,6 +145,16 @@ def test_kernel_maps_are_built_once_and_shared(monkeypatch):
     assert built == [(3, 1, 1), (2, 1, 1)]
 
 
+@pytest.mark.parametrize(("rows", "channels", "offsets"), [(1, 0, 0), (0, 1, 0), (0, 0, -1)])
+def test_other_shapes_are_refused(rows, channels, offsets):
+    """Kernels that read by address would read what is beside."""
+    geometry = Geometry(scattered())
+    n_voxels = len(geometry.coordinates(1))
+    features, weight = torch.ones(n_voxels + rows, 4 + channels), torch.ones(27 + offsets, 4, 5)
+    with pytest.raises(ValueError, match=rf"\[{n_voxels}, 4\] and a weight of 27 offsets, found"):
+        geometry.convolve(features, weight, 1, 3)
+
+
 def test_gradients_that_nobody_asks_for_are_not_computed(monkeypatch):
     """A network's first convolution wants no gradient of its features, a frozen one none of its weight."""
     geometry = Geometry(scattered())
