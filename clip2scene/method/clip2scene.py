@@ -10,7 +10,7 @@ from clip2scene.method.base import Method, Progress, Resources
 from clip2scene.method.recipe import get_recipe
 from clip2scene.method.self_training import switch_labels
 from clip2scene.method.semantic import semantic_loss
-from clip2scene.method.spatial_temporal import spatial_temporal_loss
+from clip2scene.method.spatial_temporal import pixel_disagreement, spatial_temporal_loss
 from clip2scene.models.maskclip import load_maskclip, sample_features
 from clip2scene.models.prompts import load_text_embeddings
 from clip2scene.pairing.batch import Batch
@@ -41,12 +41,17 @@ class Clip2Scene(Method):
         if resources.teacher:
             choices = self.recipe.normalise_images, config.teacher.image_scale, self.recipe.teacher_gelu
             self.teacher = load_maskclip(resources.teacher, *choices)
+            if self.recipe.agreement == "pixels":
+                self.pixels = nn.Linear(self.teacher.value_channels, sizes[1])
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The semantic and the spatial-temporal loss over all point-pixel pairs of all sweeps."""
         if len(batch.pair_point) == 0:
             raise InputError(f"frames {', '.join(batch.ids)}: no point falls into any image")
-        recipe, pixels, losses = self.recipe, self.pixel_features(batch), {}
+        recipe, losses = self.recipe, {}
+        values = self.teacher.values(batch.images)
+        pixels = self.at_pixels(self.teacher.project(values), batch)
+        pixels = F.normalize(pixels, dim=1) if recipe.normalise else pixels
         labels = (pixels @ self.text.T).argmax(dim=1)  # [M], what CLIP sees
         # Many pairs share a voxel, so the linear maps run on the voxels that pairs fall into, not on the
         # pairs.
@@ -59,16 +64,19 @@ class Clip2Scene(Method):
             losses["semantic"] = recipe.semantic_weight * semantic_loss(scores, targets, recipe)
         if self.spatial_temporal is not None:
             points = self.embed(self.spatial_temporal, features).index_select(0, of_pair)  # [M, D]
-            cell = batch.cell[batch.pair_point]
-            loss = spatial_temporal_loss(points, pixels, labels, self.text, cell, recipe)
+            if recipe.agreement == "pixels":
+                loss = pixel_disagreement(points, self.pixels(self.at_pixels(values, batch)))
+            else:
+                cell = batch.cell[batch.pair_point]
+                loss = spatial_temporal_loss(points, pixels, labels, self.text, cell, recipe)
             losses["spatial_temporal"] = recipe.spatial_temporal_weight * loss
         return losses
 
-    def pixel_features(self, batch: Batch) -> Tensor:
-        """MaskCLIP's features of the pixel of each pair, [M, D]."""
+    @staticmethod
+    def at_pixels(maps: Tensor, batch: Batch) -> Tensor:
+        """What maps [L, C, h, w] of the batch's images have at the pixel of each pair, [M, C] float32."""
         pixel = batch.pair_image, batch.pair_row, batch.pair_column
-        pixels = sample_features(self.teacher(batch.images).float(), *pixel, batch.images.shape[-2:])
-        return F.normalize(pixels, dim=1) if self.recipe.normalise else pixels
+        return sample_features(maps.float(), *pixel, batch.images.shape[-2:])
 
     def embed(self, linear: nn.Linear, features: Tensor) -> Tensor:
         """Backbone features [V, F] in CLIP's joint space, [V, D] float32, normalised if the recipe says."""

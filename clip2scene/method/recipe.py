@@ -20,6 +20,9 @@ class Recipe:
             0..1.
         teacher_gelu: Run the teacher's ViT with GELU, as MaskCLIP does, not with the QuickGELU that it was
             trained with.
+        agreement: What points agree with in the spatial-temporal loss: the fused feature of their ``cells``,
+            equations 2 to 4, or a linear map of their own ``pixels``, 1 - cosine, mean over pairs; then the
+            choices from fusion to `cell_cap` have no part.
         fusion: ``pixels_and_points``: equations 3 and 4. ``points``: attention and fused feature over points
             only.
         attention_text: Whose text attends: each pair's own (``pair``, equation 4), or that of the first pair
@@ -45,6 +48,7 @@ class Recipe:
     attention_text: Literal["pair", "first"]
     reduction: Literal["sum_per_cell", "mean", "padded_mean"]
     self_training_start: float
+    agreement: Literal["cells", "pixels"] = "cells"
     attention_temperature: float = 1.0
     cell_cap: int | None = None
     semantic_weight: float = 1.0
@@ -86,6 +90,11 @@ RELEASED = Recipe(
 model/fusionNet.py) where it does not crash: self-training at ``epoch > 10`` of 20, counted from 0. Its
 self-training on points without a pixel is left out, as its result is overwritten there before it is used."""
 
+RELEASED_SCANNET = replace(RELEASED, agreement="pixels", self_training_start=10 / 30)
+"""What it computes on ScanNet (``scannet_loss``): no cells, but a cosine with the pixel's own values, through
+a linear map that learns too (model/maskclip_model.py ``image_mapping_local``); self-training at ``epoch >=
+10`` of 30."""
+
 FIXED = Recipe(
     semantic="weighted_cross_entropy",
     temperature=0.07,
@@ -120,7 +129,10 @@ def _with_ablations(name: str, recipe: Recipe) -> dict[str, Recipe]:
 
 
 RECIPES = (
-    _with_ablations("paper", PAPER) | _with_ablations("released", RELEASED) | _with_ablations("fixed", FIXED)
+    _with_ablations("paper", PAPER)
+    | _with_ablations("released", RELEASED)
+    | {"released_scannet": RELEASED_SCANNET}
+    | _with_ablations("fixed", FIXED)
 )
 """Recipes by name, those of the paper's ablation (Table 3; its numbers of sweeps are set in the
 configuration)."""

@@ -4,6 +4,7 @@ from all of them and from their pixels (paper 3.3).
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from clip2scene.method.recipe import Recipe
 
@@ -37,6 +38,14 @@ def spatial_temporal_loss(
     fused = points.new_zeros(len(first), points.shape[1]).index_add(0, cell, weighted)  # equation 3, [N, D]
     disagreement = 1 - torch.sigmoid((points * fused.index_select(0, cell)).sum(dim=1))  # [M]
     return reduce(disagreement, len(first), recipe)
+
+
+def pixel_disagreement(points: Tensor, pixels: Tensor) -> Tensor:
+    """1 - cosine of the point [M, D] and the pixel [M, D] of each pair, mean over pairs.
+
+    In place of equation 2 in the released code's ``scannet_loss``.
+    """
+    return (1 - cosine_similarity(points, pixels, dim=1)).mean()
 
 
 def group(cell: Tensor, cap: int | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,6 +26,7 @@ class MaskCLIP(nn.Module):
 
     Attributes:
         embed_dim: Channels of the joint space, D.
+        value_channels: Channels of what is projected into it, C.
         stride: Pixels of the enlarged image a feature, along each axis.
     """
 
@@ -39,12 +40,14 @@ class MaskCLIP(nn.Module):
         super().__init__()
         self.tower = Frozen(clip.visual)
         self.embed_dim: int = clip.visual.output_dim
-        self.stride: int = 32 if isinstance(clip.visual, ModifiedResNet) else clip.visual.patch_size[0]
+        if isinstance(clip.visual, ModifiedResNet):
+            self.stride, self.value_channels = 32, clip.visual.attnpool.v_proj.out_features
+        else:
+            self.stride, self.value_channels = clip.visual.patch_size[0], clip.visual.conv1.out_channels
         self.image_scale = image_scale
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Dense features of images.
 
@@ -54,25 +57,36 @@ class MaskCLIP(nn.Module):
         Returns:
             [L, D, h, w] float32, L2-normalised along D; h = H * image_scale / stride, rounded.
         """
+        return self.project(self.values(images))
+
+    @torch.no_grad()
+    def values(self, images: Tensor) -> Tensor:
+        """Values [L, C, h, w] of the last attention of images [L, 3, H, W], before their projection."""
         size = [
             max(1, round(side * self.image_scale / self.stride)) * self.stride for side in images.shape[-2:]
         ]
         images = F.interpolate(images.float() / 255, size, mode="bilinear", align_corners=False)
         images = (images - self.mean) / self.std
         tower = self.tower.network
-        dense = resnet_features if isinstance(tower, ModifiedResNet) else vit_features
-        return F.normalize(dense(tower, images), dim=1)
+        return (resnet_values if isinstance(tower, ModifiedResNet) else vit_values)(tower, images)
+
+    @torch.no_grad()
+    def project(self, values: Tensor) -> Tensor:
+        """Values [L, C, h, w] in CLIP's joint space: [L, D, h, w], L2-normalised along D."""
+        tower, values = self.tower.network, values.movedim(1, -1)
+        dense = tower.attnpool.c_proj(values) if isinstance(tower, ModifiedResNet) else values @ tower.proj
+        return F.normalize(dense.movedim(-1, 1), dim=1)
 
 
-def vit_features(tower: VisionTransformer, images: Tensor) -> Tensor:
-    """Dense features of a ViT: the last block with its attention replaced by the identity.
+def vit_values(tower: VisionTransformer, images: Tensor) -> Tensor:
+    """What a ViT projects, densely: the last block with its attention replaced by the identity.
 
     Args:
         tower: With a patch size of P.
         images: [L, 3, H, W], normalised, H and W multiples of P.
 
     Returns:
-        [L, D, H / P, W / P].
+        [L, C, H / P, W / P].
     """
     x = tower.conv1(images)
     height, width = x.shape[-2:]
@@ -87,8 +101,7 @@ def vit_features(tower: VisionTransformer, images: Tensor) -> Tensor:
     value_weight, value_bias = last.attn.in_proj_weight.chunk(3)[2], last.attn.in_proj_bias.chunk(3)[2]
     value = last.attn.out_proj(F.linear(last.ln_1(x), value_weight, value_bias))
     x = x + last.ls_1(value)
-    x = x + last.ls_2(last.mlp(last.ln_2(x)))
-    x = tower.ln_post(x) @ tower.proj
+    x = tower.ln_post(x + last.ls_2(last.mlp(last.ln_2(x))))
     return x.transpose(1, 2).unflatten(2, (height, width))
 
 
@@ -100,20 +113,19 @@ def resize_positions(embedding: Tensor, grid: tuple[int, int], size: tuple[int, 
     return torch.cat([token, positions[0].flatten(1).T])
 
 
-def resnet_features(tower: ModifiedResNet, images: Tensor) -> Tensor:
-    """Dense features of a modified ResNet: its attention pool's c_proj(v_proj(x)) at every position.
+def resnet_values(tower: ModifiedResNet, images: Tensor) -> Tensor:
+    """What a modified ResNet's attention pool projects, at every position: v_proj(x).
 
     Args:
         tower: open_clip's.
         images: [L, 3, H, W], normalised, H and W multiples of 32.
 
     Returns:
-        [L, D, H / 32, W / 32].
+        [L, C, H / 32, W / 32].
     """
     x = tower.stem(images)
     x = tower.layer4(tower.layer3(tower.layer2(tower.layer1(x))))
-    x = tower.attnpool.c_proj(tower.attnpool.v_proj(x.movedim(1, -1)))
-    return x.movedim(-1, 1)
+    return tower.attnpool.v_proj(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def use_gelu(tower: VisionTransformer) -> None:

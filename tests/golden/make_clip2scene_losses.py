@@ -1,4 +1,4 @@
-"""CLIP2Scene's losses on nuScenes as its released code computes them, with their gradients.
+"""CLIP2Scene's losses on nuScenes and ScanNet as its released code computes them, with their gradients.
 
 python tests/golden/make_clip2scene_losses.py CLIP2SCENE
 """
@@ -30,6 +30,7 @@ from pretrain import lightning_trainer  # noqa: E402
 # Which 8 pairs of a cell are kept, and whose text it attends by, hangs on a sort that is not asked to be
 # stable, and is not (torch 2.13, CPU). Here it is: a cell keeps its first pairs, in their order, as ours.
 torch.sort = partial(torch.sort, stable=True)
+torch.use_deterministic_algorithms(True)  # gradients of indexing are else summed as threads come
 
 case = cases.clip2scene()
 with tempfile.TemporaryDirectory() as folder:
@@ -76,10 +77,31 @@ def compute(epoch: int, drawn: int) -> dict[str, torch.Tensor]:
     }
 
 
+def compute_scannet(epoch: int, drawn: int) -> dict[str, torch.Tensor]:
+    """The same on ScanNet, where the semantic features come first and pairs name voxels."""
+    trainer.epoch = epoch
+    lightning_trainer.random = SimpleNamespace(randint=lambda low, high: drawn)
+    semantic, local, pixels = (
+        value.clone().requires_grad_() for value in (case.point_global, case.point_local, case.pixels)
+    )
+    pairs = {"pairing_points": case.inverse[case.pair_point], "pairing_images": case.pair_pixel}
+    loss = trainer.scannet_loss(pairs, (semantic, local), (pixels, case.labels))
+    of_semantic, of_local, of_pixels = torch.autograd.grad(loss, (semantic, local, pixels))
+    return {
+        "scannet": loss,
+        "scannet_gradient_global": of_semantic[::2],
+        "scannet_gradient_local": of_local[::2],
+        "scannet_gradient_pixels": of_pixels[:, ::16],
+    }
+
+
 first, switched = compute(0, 10), compute(11, 10)
 for epoch, drawn in ((10, 10), (11, 5)):  # too early, and not drawn: as at the beginning
     assert all(torch.equal(value, first[name]) for name, value in compute(epoch, drawn).items())
 assert torch.equal(switched["gradient_local"], first["gradient_local"])
+
+scannet, scannet_switched = compute_scannet(9, 10), compute_scannet(10, 10)
+assert torch.equal(scannet_switched["scannet_gradient_local"], scannet["scannet_gradient_local"])
 
 of_pairs = case.cell[case.pair_point]
 filled = (kept["package"] != 0).any(dim=2).sum(dim=1)
@@ -91,4 +113,7 @@ save(
     **first,
     semantic_switched=switched["semantic"],
     gradient_global_switched=switched["gradient_global"],
+    **scannet,
+    scannet_switched=scannet_switched["scannet"],
+    scannet_gradient_global_switched=scannet_switched["scannet_gradient_global"],
 )

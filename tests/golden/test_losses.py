@@ -1,5 +1,6 @@
 """Losses and IoU against what the official implementations compute (tests/golden/README.md)."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cases
@@ -12,10 +13,10 @@ from baselines.ppkt import PPKT
 from baselines.slidr import SLidR
 from clip2scene.evaluation.metrics import Scores, confusion_matrix
 from clip2scene.method.base import Progress
-from clip2scene.method.recipe import RELEASED
+from clip2scene.method.recipe import RELEASED, RELEASED_SCANNET
 from clip2scene.method.self_training import switch_labels
 from clip2scene.method.semantic import semantic_loss
-from clip2scene.method.spatial_temporal import spatial_temporal_loss
+from clip2scene.method.spatial_temporal import pixel_disagreement, spatial_temporal_loss
 from clip2scene.training.losses import lovasz_softmax, segmentation_loss
 
 TOLERANCE = 1e-5  # float32, sums in another order; SLidR adds 1e-6 to its divisors
@@ -48,6 +49,32 @@ def test_released_spatial_temporal_loss():
     assert difference(loss, official["spatial_temporal"]) < TOLERANCE
     (gradient,) = torch.autograd.grad(loss, voxels)
     assert difference(gradient[::2], official["gradient_local"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_released_loss_on_scannet(switched):
+    case, official = cases.clip2scene(), golden("clip2scene_losses")
+    semantic, local, images = (
+        value.requires_grad_() for value in (case.point_global, case.point_local, case.pixels)
+    )
+    voxel, at = case.inverse[case.pair_point], tuple(case.pair_pixel.T)
+    scores, labels = (semantic @ case.text.T)[voxel], case.labels[at]
+    if switched:  # epoch 10 of 30, from 0; not before
+        steps = [Progress(10, 30, step, seed=0) for step in range(100)]
+        early = (replace(step, epoch=9) for step in steps)
+        assert all(
+            torch.equal(labels, switch_labels(labels, scores, RELEASED_SCANNET, step)) for step in early
+        )
+        drawn = (switch_labels(labels, scores, RELEASED_SCANNET, step) for step in steps)
+        labels = next(new for new in drawn if not torch.equal(new, labels))
+    loss = semantic_loss(scores, labels, RELEASED_SCANNET)
+    loss = loss + pixel_disagreement(local[voxel], images.permute(0, 2, 3, 1)[at])
+    suffix = "_switched" if switched else ""
+    assert difference(loss, official[f"scannet{suffix}"]) < TOLERANCE
+    of_semantic, of_local, of_pixels = torch.autograd.grad(loss, (semantic, local, images))
+    assert difference(of_semantic[::2], official[f"scannet_gradient_global{suffix}"]) < TOLERANCE
+    assert difference(of_local[::2], official["scannet_gradient_local"]) < TOLERANCE
+    assert difference(of_pixels[:, ::16], official["scannet_gradient_pixels"]) < TOLERANCE
 
 
 @pytest.mark.parametrize("method", [PPKT, SLidR])

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from clip2scene.errors import InputError
 from clip2scene.models.clip import EMBEDDED, load_clip, model_config, save_clip
-from clip2scene.models.maskclip import MaskCLIP, load_maskclip, resnet_features, sample_features
+from clip2scene.models.maskclip import MaskCLIP, load_maskclip, resnet_values, sample_features
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "layers": 3, "width": 24, "head_width": 8, "patch_size": 8}
@@ -92,7 +92,8 @@ def test_modified_resnet_pooled_without_attention_is_the_mean_of_the_dense_featu
         for parameter in (pool.q_proj.weight, pool.q_proj.bias, pool.positional_embedding):
             parameter.zero_()
         images = torch.randn(2, 3, 64, 64)
-        pooled, dense = clip.visual(images), resnet_features(clip.visual, images)
+        values = resnet_values(clip.visual, images).movedim(1, -1)
+        pooled, dense = clip.visual(images), clip.visual.attnpool.c_proj(values).movedim(-1, 1)
     assert dense.shape == (2, 128, 2, 2)
     torch.testing.assert_close(dense.mean((2, 3)), pooled, atol=1e-5, rtol=1e-4)
 
