@@ -155,7 +155,10 @@ def _add_products(
 
 @intrinsic
 def _add_rows_times_panel(_context, result, targets, columns, rows, sources, depth, panel, n_pairs, spare):
-    """To rows of the result add products of rows and a panel [depth, WIDTH], for up to ROWS pairs."""
+    """To rows of the result add products of rows and a panel [depth, WIDTH], for up to ROWS pairs.
+
+    Of fewer, the first is computed again in place of those that lack, and added to the spare row.
+    """
 
     def write(context: Any, b: ir.IRBuilder, _: Any, arguments: list[ir.Value]) -> ir.Value:
         result, targets, columns, rows, sources, depth, panel, n_pairs, spare = arguments
