@@ -12,7 +12,7 @@ table: $(VENV)/installed
 test: $(VENV)/installed
 	pytest
 
-# Live against MinkowskiEngine, which is compiled first (15 minutes; a C++ compiler, OpenBLAS' headers, Python 3.11).
+# Live against MinkowskiEngine, which is compiled first (4 to 15 minutes; a C++ compiler, OpenBLAS' headers, Python 3.11).
 test-minkowski: $(VENV)/minkowski
 	pytest -m minkowski
 
