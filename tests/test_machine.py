@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,27 @@ lease_gpu(Config(datasets={"any": {"root": "data"}}), Path(sys.argv[1]), Path(sy
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """
+
+
+TAKE_AND_FREE = """
+import resource
+from clip2scene.machine import keep_freed_memory
+keep_freed_memory()
+import torch
+torch.ones(20 * 2**20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(5 * 2**20), torch.ones(20 * 2**20)  # 20 MiB, which glibc keeps, and 80, which it does not
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_tensors_come_without_faulting_in_every_page():
+    huge_pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not huge_pages.is_file() or "[never]" in huge_pages.read_text():
+        pytest.skip("this system has no transparent huge pages")
+    taken = subprocess.run([sys.executable, "-c", TAKE_AND_FREE], stdout=subprocess.PIPE, check=True)
+    assert int(taken.stdout) < 0.25 * 10 * 100 * 2**20 / 4096  # one a page would be 256,000
 
 
 @pytest.fixture

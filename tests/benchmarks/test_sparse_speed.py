@@ -170,9 +170,9 @@ def test_training_step(benchmark, backend, name, width, size):
 
 @pytest.mark.parametrize("clouds", [2, 4, 8, 16, 32])
 def test_growth(benchmark, clouds):
-    """Inference of an SPVCNN of a quarter of the channels, maps included, up to a million voxels."""
+    """Inference of an SPVCNN, maps included, up to a million voxels."""
     coordinates = batch(clouds, azimuths=2200, voxels=31_250)
-    network = build_backbone("spvcnn", 1, 0.25).eval()
+    network = build_backbone("spvcnn", 1, 1).eval()
     features = torch.rand(len(coordinates), 1)
 
     @torch.no_grad()
