@@ -22,7 +22,8 @@ class Clip2Scene(Method):
     The semantic loss and the spatial-temporal loss have a linear map each ("different learnable linear
     layers", paper 3.3). Annotation-free evaluation uses that of the semantic loss (the released SPVCNN calls
     it ``point_mapping_global`` and the other ``point_mapping_local``; its MinkUNet ``final`` and
-    ``local_feature``). A recipe without semantic loss has only the other, and is evaluated by it.
+    ``local_feature``). A recipe without semantic loss has only the other, and is evaluated by it. One whose
+    points agree with ``pixels`` maps the teacher's values too (``image_mapping_local``), in training alone.
     """
 
     def __init__(self, config: Config, recipe: str, backbone: nn.Module, resources: Resources) -> None:
@@ -42,7 +43,7 @@ class Clip2Scene(Method):
             choices = self.recipe.normalise_images, config.teacher.image_scale, self.recipe.teacher_gelu
             self.teacher = load_maskclip(resources.teacher, *choices)
             if self.recipe.agreement == "pixels":
-                self.pixels = nn.Linear(self.teacher.value_channels, sizes[1])
+                self.image_mapping = nn.Linear(self.teacher.value_channels, sizes[1])
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The semantic and the spatial-temporal loss over all point-pixel pairs of all sweeps."""
@@ -65,7 +66,7 @@ class Clip2Scene(Method):
         if self.spatial_temporal is not None:
             points = self.embed(self.spatial_temporal, features).index_select(0, of_pair)  # [M, D]
             if recipe.agreement == "pixels":
-                loss = pixel_disagreement(points, self.pixels(self.at_pixels(values, batch)))
+                loss = pixel_disagreement(points, self.image_mapping(self.at_pixels(values, batch)))
             else:
                 cell = batch.cell[batch.pair_point]
                 loss = spatial_temporal_loss(points, pixels, labels, self.text, cell, recipe)

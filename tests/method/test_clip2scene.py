@@ -124,7 +124,10 @@ def test_losses_are_those_of_the_pairs_one_by_one(build, make_batch, recipe):
 def test_released_loss_on_scannet_is_a_cosine_with_mapped_values(build, make_batch):
     """A linear map of the whole image, up-sampled and read at each pair's pixel; cells have no part."""
     method, batch = build("released_scannet"), make_batch()
-    maps = Teacher().values(batch.images).movedim(1, -1) @ method.pixels.weight.T + method.pixels.bias
+    maps = (
+        Teacher().values(batch.images).movedim(1, -1) @ method.image_mapping.weight.T
+        + method.image_mapping.bias
+    )
     size = batch.images.shape[-2:]
     maps = nn.functional.interpolate(maps.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)
     pixels = maps[batch.pair_image, batch.pair_row, batch.pair_column]
