@@ -22,7 +22,7 @@ KINDS = [
 
 
 def scattered(n: int = 100, size: int = 6, clouds: int = 3) -> torch.Tensor:
-    """Voxels [V, 4] of several clouds around the origin, in random order."""
+    """Voxels [V, 4] of several clouds around the origin."""
     generator = torch.Generator().manual_seed(0)
     xyz = torch.randint(-size // 2, size // 2, (n, 3), generator=generator)
     cloud = torch.randint(0, clouds, (n, 1), generator=generator)

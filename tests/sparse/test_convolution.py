@@ -1,5 +1,6 @@
 """Sparse convolution against PyTorch's dense one, and the properties that follow from its definition."""
 
+import kernel_cases
 import pytest
 import torch
 from torch.nn import functional
@@ -9,21 +10,7 @@ from clip2scene.sparse import Geometry, SparseConv3d, SparseTensor, convolution
 
 SIZE = 16  # edge of the dense grid; its origin is voxel (-8, -8, -8)
 
-# kernel size, stride, dilation, transposed
-KINDS = [
-    (1, 1, 1, False),
-    (2, 1, 1, False),
-    (3, 1, 1, False),
-    (5, 1, 1, False),
-    (3, 1, 2, False),
-    (3, 1, 3, False),
-    (1, 2, 1, False),
-    (2, 2, 1, False),
-    (3, 2, 1, False),
-    (5, 2, 1, False),
-    (2, 2, 1, True),
-    (3, 2, 1, True),
-]
+KINDS = [(1, 1, 1, False), (3, 1, 3, False), *kernel_cases.KINDS]
 
 
 def scattered(n: int = 700, clouds: int = 3, seed: int = 0, size: int = SIZE) -> torch.Tensor:
