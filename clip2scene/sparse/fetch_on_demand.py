@@ -1,8 +1,9 @@
 # ruff: noqa: ANN001, ANN202 - Numba gives the arguments of its kernels their types
 """Sparse convolution on a CPU: gather, multiply and scatter fused in one pass over the pairs.
 
-The dataflow that TorchSparse++ calls fetch-on-demand, a tile of output voxels at a time: rows are read where
-they lie and summed in vector registers, so that neither gathered rows nor products go through memory. Numba
+The dataflow that TorchSparse++ (Tang et al., MICRO 2023) calls fetch-on-demand, a tile of output voxels at a
+time: rows are read where they lie and summed in vector registers, so that neither gathered rows nor products
+go through memory. Numba
 compiles the loops over tiles, offsets and pairs; the innermost one, which holds a block of sums in registers,
 is LLVM IR, as Numba has no vectors. They are compiled for the processor at hand, and kept in Numba's cache.
 

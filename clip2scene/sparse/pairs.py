@@ -19,8 +19,7 @@ class Pairs:
         targets: [P] int32, ascending within each offset.
         sizes: How many of the pairs each of the K offsets has.
         n_targets: Number of target voxels, in pairs or not.
-        mirror: Pairs that have under offset K - 1 - k what these have under offset k, in another order; None
-            if there are none.
+        mirror: Pairs that have under offset K - 1 - k what these have under offset k, None if there are none.
     """
 
     sources: Tensor
