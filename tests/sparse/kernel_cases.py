@@ -16,6 +16,7 @@ KINDS = [
     (1, 2, 1, False),
     (2, 2, 1, False),
     (3, 2, 1, False),
+    (5, 2, 1, False),
     (2, 2, 1, True),
     (3, 2, 1, True),
 ]
