@@ -1,8 +1,9 @@
-# From raw data sets to results/table_main.csv: the whole experiment on one screen.
+# From raw data sets to results/table_main.csv: the whole study on one screen.
 # Which cells are filled: config/experiments.tsv. With which settings: config/config.yaml, or --configfile.
 from clip2scene import layout
 from clip2scene.config import parse_config
 from clip2scene.provenance import code_hash
+from clip2scene.reporting.base import get_table
 from clip2scene.workflow import Workflow
 
 # A --configfile is a whole configuration, not a layer over the default.
@@ -11,40 +12,39 @@ if not workflow.overwrite_configfiles:
     configfile: "config/config.yaml"
 
 
-experiment = Workflow(parse_config(config, "configuration"))
-settings = experiment.config
-shell.prefix(f"export CLIP2SCENE_CONFIG={experiment.file}; ")
+study = Workflow(parse_config(config, "configuration"))
+settings = study.config
+shell.prefix(f"export CLIP2SCENE_CONFIG={study.file}; ")
 
 
 pathvars:
     results=str(settings.results),
+    receipts=f"{settings.results}/receipts",
     logs=f"{settings.results}/logs",
     benchmarks=f"{settings.results}/benchmarks",
 
 
-# More, with --set-scatter, for more machines: `superpixels` is packed to the same file.
+# More parts, with --set-scatter, for more machines: the packed file is the same.
 scattergather:
     superpixels=1 if settings.share_process else 100,
-
-
-wildcard_constraints:
-    data="|".join(experiment.prepared),
-    job="|".join(experiment.jobs),
-    run="[0-9a-f]{12}",
-    settings="[0-9a-f]{12}",
 
 
 rule all:
     default_target: True
     input:
-        "<results>/table_main.csv",
-        "<results>/figures",
-        "<results>/table_cross_domain.csv" if experiment.tables["cross_domain"] else [],
+        [settings.results / get_table(name).files[0] for name in study.tables],
+        f"<receipts>/figures-{study.name}.json" if "main" in study.tables else [],
 
 
-include: "rules/datasets.smk"
-include: "rules/teacher.smk"
-include: "rules/pretrain.smk"
-include: "rules/downstream.smk"
+include: "rules/stages.smk"
 include: "rules/tables.smk"
 include: "rules/report.smk"
+
+
+# MLflow mirrors finished runs. Nothing waits for it, so that a store that is away costs no table.
+onsuccess:
+    shell("clip2scene mlflow || true")
+
+
+onerror:
+    shell("clip2scene mlflow || true")

@@ -1,4 +1,4 @@
-"""What PPKT and SLidR share: an image encoder's features, distilled into a 3D network by contrast."""
+"""Contrastive distillation of an image encoder into a 3D network, shared by PPKT and SLidR."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -13,19 +13,20 @@ from clip2scene.method.base import Method, Progress, Resources
 from clip2scene.models.image_encoder import PixelFeatures, load_image_encoder
 from clip2scene.pairing.batch import Batch
 
-CHANNELS = 64  # of the common space (valeoai/SLidR @ 14729d0, config/*.yaml: model_n_out)
-TEMPERATURE = 0.07  # config/*.yaml: NCE_temperature
+CHANNELS = 64  # of the joint space; model_n_out in config/*.yaml of valeoai/SLidR @ 14729d0
+TEMPERATURE = 0.07  # NCE_temperature there
 
 
 class ImageDistillation(Method):
-    """A 3D backbone with a linear map, and a frozen image encoder with a trained decoder, into one space.
+    """A 3D backbone and a frozen image encoder, both mapped into a joint space of L2-normalised features.
 
-    Features of both are L2-normalised. A subclass says at which stride the encoder is read, and the contrast.
+    A linear map follows the backbone, a trained decoder the encoder. Subclasses define the encoder's stride
+    and the contrastive loss.
 
     Attributes:
-        stride: Pixels a feature of the image encoder, along each axis.
-        linear: Backbone features to the common space.
-        pixels: Images to the common space.
+        stride: Output stride of the image encoder, pixels.
+        linear: Linear map from backbone features to the joint space.
+        pixels: Image encoder and decoder, from images to the joint space.
     """
 
     stride: ClassVar[int]
@@ -38,7 +39,7 @@ class ImageDistillation(Method):
             self.pixels = PixelFeatures(load_image_encoder(resources.encoder, self.stride), CHANNELS)
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The contrast between the points and the pixels of the batch's pairs."""
+        """Return the contrastive loss between the points and the pixels of the batch's pairs."""
         if len(batch.pair_point) == 0:
             raise InputError(f"frames {', '.join(batch.ids)}: no point falls into any image")
         features = self.backbone(batch.coordinates, batch.features)
@@ -47,22 +48,22 @@ class ImageDistillation(Method):
 
     @abstractmethod
     def contrast(self, voxels: Tensor, batch: Batch, progress: Progress) -> Tensor:
-        """The loss between features of voxels [V, D] and of the batch's images."""
+        """Return the scalar loss between voxel features [V, D] float32 and the batch's images."""
 
 
 def info_nce(points: Tensor, pixels: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """InfoNCE: each point has its own pixel as positive and those of all other points as negatives.
+    """Compute InfoNCE: a point's own pixel is its positive, the pixels of all other points its negatives.
 
     L = - 1/M sum_i log( exp(k_i . q_i / tau) / sum_j exp(k_i . q_j / tau) )
 
     (valeoai/SLidR @ 14729d0, pretrain/criterion.py ``NCELoss``.)
 
     Args:
-        points: [M, D] features k.
-        pixels: [M, D] features q.
+        points: [M, D] float, point features k.
+        pixels: [M, D] float, pixel features q.
         temperature: tau.
 
     Returns:
-        A scalar.
+        Scalar loss.
     """
     return F.cross_entropy(points @ pixels.T / temperature, torch.arange(len(points), device=points.device))

@@ -1,6 +1,6 @@
 """PPKT (Liu et al., 2021): contrastive pixel-to-point knowledge transfer.
 
-As SLidR reimplements it for lidar: valeoai/SLidR @ 14729d0, config/ppkt_nuscenes.yaml, and
+Follows SLidR's reimplementation for lidar: valeoai/SLidR @ 14729d0, config/ppkt_nuscenes.yaml, and
 pretrain/lightning_trainer.py ``loss``.
 """
 
@@ -15,16 +15,16 @@ from clip2scene.seeding import derive
 
 
 class PPKT(ImageDistillation):
-    """Each of some random points (``pretrain.pairs``) is told its own pixel from those of the others."""
+    """PPKT: InfoNCE over random point-pixel pairs of a batch, whose number is the setting ``pairs``."""
 
     stride = 32
 
     def __init__(self, config: Config, recipe: str, backbone: nn.Module, resources: Resources) -> None:
         super().__init__(config, recipe, backbone, resources)
-        self.pairs = config.pretrain.of("ppkt").pairs
+        self.pairs = config.method("ppkt").pairs
 
     def contrast(self, voxels: Tensor, batch: Batch, progress: Progress) -> Tensor:
-        """InfoNCE over random pairs, drawn without replacement; over all where there are fewer."""
+        """Compute InfoNCE over random pairs, drawn without replacement; over all pairs if there are fewer."""
         generator = torch.Generator().manual_seed(derive(progress.seed, "pairs", progress.step))
         drawn = torch.randperm(len(batch.pair_point), generator=generator)[: self.pairs].to(voxels.device)
         points = voxels.index_select(0, batch.inverse[batch.pair_point[drawn]])

@@ -14,12 +14,12 @@ from clip2scene.sparse.linear import LinearMap
 
 
 class SLidR(ImageDistillation):
-    """Each superpixel that points fall into is told, by their mean feature, from the others."""
+    """SLidR: InfoNCE between the mean point feature and the mean pixel feature of each superpixel."""
 
     stride = 4
 
     def contrast(self, voxels: Tensor, batch: Batch, progress: Progress) -> Tensor:
-        """InfoNCE over superpixels."""
+        """Compute InfoNCE over the superpixels that contain points."""
         points = voxels.index_select(0, batch.inverse[batch.pair_point])  # [M, D]
         superpixel = batch.superpixels[batch.pair_image, batch.pair_row, batch.pair_column].long()  # [M]
         pixels = self.pixels(batch.images).float()  # [L, D, H, W]
@@ -27,16 +27,16 @@ class SLidR(ImageDistillation):
 
 
 def pool(points: Tensor, superpixel: Tensor, pixels: Tensor, superpixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean features of superpixels, over their points and over their pixels.
+    """Average the features of each superpixel over its points and over its pixels.
 
     Args:
-        points: [M, D] features of the points of all pairs.
-        superpixel: [M] into which superpixel each falls.
-        pixels: [L, D, H, W] features of the pixels.
-        superpixels: [L, H, W] superpixel of each pixel, numbered from 0 through the batch.
+        points: [M, D] float32, point features of all pairs.
+        superpixel: [M] int64, superpixel of each pair.
+        pixels: [L, D, H, W] float32, pixel features.
+        superpixels: [L, H, W] int32, superpixel of each pixel, numbered from 0 through the batch.
 
     Returns:
-        Features of the S superpixels that hold points: [S, D] of their points, [S, D] of their pixels.
+        Mean point features [S, D] and mean pixel features [S, D] of the S superpixels that contain points.
     """
     size = int(superpixels.max()) + 1
     ids = superpixels.flatten().long()  # [L * H * W]

@@ -5,165 +5,35 @@ The defaults are the embedded experiment; `config/paper.yaml` holds the paper's.
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from clip2scene.config_data import DatasetConfig, Fraction, Positive, Rooms, Section, Synthetic
+from clip2scene.config_data import DatasetConfig, Positive, Rooms, Section, Synthetic, merged
+from clip2scene.config_training import (
+    Backbone,
+    Crop,
+    Finetuning,
+    ImageEncoder,
+    Optimiser,
+    Pretraining,
+    Superpixels,
+    Teacher,
+)
 from clip2scene.errors import InputError
+from clip2scene.method.spec import method_spec
 
-__all__ = ["Config", "DatasetConfig", "Rooms", "Section", "Synthetic", "load_config", "parse_config"]
-
-
-class TeacherTraining(Section):
-    """Contrastive training of the embedded teacher on crops and captions of synthetic images."""
-
-    steps: Positive = 500
-    """Optimiser steps."""
-    batch_size: Positive = 32
-    """Crops a step."""
-    learning_rate: float = Field(default=2e-3, gt=0)
-    """Peak learning rate of AdamW, cosine schedule."""
+__all__ = [
+    "Backbone", "Config", "Crop", "DatasetConfig", "Finetuning", "ImageEncoder", "Optimiser", "Pretraining",
+    "Rooms", "Section", "Superpixels", "Synthetic", "Teacher", "load_config", "parse_config",
+]  # fmt: skip
 
 
-class Teacher(Section):
-    """The CLIP model whose dense features (MaskCLIP) are distilled."""
-
-    architecture: str = "embedded"
-    """open_clip architecture, e.g. ViT-B-16; ``embedded`` is the small one that the workflow trains."""
-    pretrained: str = "train"
-    """``train`` (train it here on the synthetic images), an open_clip tag (``openai``), or a local file."""
-    datasets: tuple[str, ...] = Field(default=("nuscenes",), min_length=1)
-    """Synthetic data sets whose captions train it, where `pretrained` is ``train``."""
-    image_scale: float = Field(default=2.0, gt=0)
-    """Images are enlarged by this factor before the image tower."""
-    training: TeacherTraining = TeacherTraining()
-    """Used where `pretrained` is ``train``."""
-
-
-class EncoderTraining(Section):
-    """Self-supervised training of the embedded image encoder."""
-
-    steps: Positive = 50
-    """Optimiser steps."""
-    batch_size: Positive = 16
-    """Images a step."""
-    learning_rate: float = Field(default=2e-3, gt=0)
-    """Peak learning rate of AdamW, cosine schedule."""
-
-
-class ImageEncoder(Section):
-    """The self-supervised image encoder that PPKT and SLidR distil."""
-
-    architecture: str = "embedded"
-    """timm ResNet, e.g. resnet50; ``embedded`` is a resnet10t with a quarter of its channels."""
-    pretrained: str = "train"
-    """``train`` (train it here without labels), a timm tag, or a local file such as MoCo v2's."""
-    datasets: tuple[str, ...] = Field(default=("nuscenes",), min_length=1)
-    """Data sets whose pre-training images it is trained on, where `pretrained` is ``train``."""
-    training: EncoderTraining = EncoderTraining()
-    """Used where `pretrained` is ``train``."""
-
-
-class Backbone(Section):
-    """A 3D network."""
-
-    width: float = Field(default=0.125, gt=0)
-    """Factor on every channel count; 1 is the published network."""
-    coordinates: Literal["cartesian", "cylindrical"] = "cartesian"
-    """Voxels in x, y, z or, as SLidR quantises nuScenes, in radius, azimuth (1 degree a voxel) and z."""
-
-
-class Optimiser(Section):
-    """SGD with a cosine schedule over the whole run."""
-
-    learning_rate: float = Field(default=0.1, gt=0)
-    """Initial learning rate."""
-    momentum: Fraction = 0.9
-    """Momentum of SGD."""
-    dampening: Fraction = 0.1
-    """Dampening of SGD."""
-    weight_decay: float = Field(default=1e-4, ge=0)
-    """Weight decay."""
-
-
-class Crop(Section):
-    """Random crop of the camera images before the image encoder (SLidR's ResizedCrop)."""
-
-    size: tuple[Positive, Positive] = (96, 176)
-    """Height and width after resizing, pixels; the paper's are 224 and 416."""
-    scale: tuple[Fraction, Fraction] = (0.3, 1.0)
-    """Smallest and largest share of the image's area."""
-    ratio: tuple[float, float] = (14 / 9, 17 / 9)
-    """Smallest and largest ratio of width to height."""
-    minimum_pairs: Positive = 1024
-    """A crop is taken if it keeps this many point-pixel pairs, or `minimum_share` of them."""
-    minimum_share: Fraction = 0.75
-    """See `minimum_pairs`."""
-
-
-class Superpixels(Section):
-    """SLIC superpixels, as SLidR computes them."""
-
-    segments: Positive = 150
-    """Number of superpixels an image, about."""
-    compactness: float = 6.0
-    """Weight of distance against colour."""
-    sigma: float = 3.0
-    """Width of the Gaussian blur before, pixels."""
-
-
-class Pretraining(Section):
-    """Pre-training of the 3D network, the same for every method unless `by_method` says otherwise."""
-
-    epochs: Positive = 3
-    """Passes over the pre-training split."""
-    batch_size: Positive = 1
-    """Samples a step."""
-    sweeps: Positive = 3
-    """Sweeps a sample (K), the keyframe included, for methods that use several."""
-    consecutive_sweeps: bool = False
-    """Take the K - 1 sweeps just before the keyframe rather than a random choice of those recorded."""
-    optimiser: Optimiser = Optimiser()
-    """SGD."""
-    images: Positive = 8
-    """Images a sample, drawn at random where a frame has more, as a whole ScanNet scan does."""
-    crop: Crop = Crop()
-    """Image augmentation."""
-    pairs: Positive = 1024
-    """Point-pixel pairs a step that PPKT contrasts; the paper's are 4096."""
-    drop_cuboids: bool = False
-    """Drop the points in a random cuboid (DropCuboids), as SLidR and PPKT do and CLIP2Scene does not."""
-    superpixels: Superpixels = Superpixels()
-    """For the methods that need them."""
-    by_method: dict[str, dict[str, Any]] = Field(default={})
-    """Keys of this section that one method has otherwise, e.g. ``{ppkt: {epochs: 50}}``."""
-
-    def of(self, method: str) -> "Pretraining":
-        """The section as `method` sees it."""
-        return type(self)(**{**self.model_dump(exclude={"by_method"}), **self.by_method.get(method, {})})
-
-
-class Finetuning(Section):
-    """Fine-tuning and linear probing on a fraction of the labels: cross-entropy + Lovász, SGD, cosine."""
-
-    epochs: Positive = 2
-    """Passes over the labelled subset."""
-    minimum_steps: int = Field(default=24, ge=0)
-    """Small subsets are repeated until the run has this many optimiser steps."""
-    batch_size: Positive = 2
-    """Frames a step."""
-    optimiser: Optimiser = Optimiser(learning_rate=0.05)
-    """SGD for the backbone."""
-    head_learning_rate: float = Field(default=0.2, gt=0)
-    """Learning rate of the classifier where the backbone was pre-trained (SLidR's lr_head: 2)."""
-    random_learning_rate: float = Field(default=0.05, gt=0)
-    """Learning rate of backbone and classifier where nothing was pre-trained (SLidR issue 11)."""
-    probe_learning_rate: float = Field(default=0.05, gt=0)
-    """Learning rate of the classifier on a frozen backbone (SLidR's README: lr 0.05, lr_head null)."""
+T = TypeVar("T")
 
 
 class Tracking(Section):
@@ -173,6 +43,21 @@ class Tracking(Section):
     """Tracking store."""
     experiment: str = "clip2scene"
     """Experiment that runs are sent to."""
+
+
+class Checkpoint(Section):
+    """A pre-trained network from elsewhere: an imported one, or another machine's."""
+
+    file: Path
+    """Written by ``clip2scene import-checkpoint``, or a pre-training run's ``checkpoint.pt``."""
+    recipe: str = ""
+    """Recipe it was trained with; published numbers of this recipe stand beside its rows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, values: Any) -> Any:
+        """Accept a path in place of the section."""
+        return {"file": values} if isinstance(values, str | Path) else values
 
 
 class Config(Section):
@@ -206,25 +91,74 @@ class Config(Section):
     """3D networks that the table of experiments names."""
     pretrain: Pretraining = Pretraining()
     """Pre-training."""
-    checkpoints: dict[str, Path] = Field(default={})
-    """Networks pre-trained elsewhere, by name: written by ``clip2scene import-checkpoint`` or by another
-    machine's pre-training. A row of the table of experiments with such a name as recipe starts from it."""
+    methods: dict[str, dict[str, Any]] = Field(default={})
+    """Settings that a method brings itself, by method, e.g. ``{ppkt: {pairs: 4096}}``."""
+    checkpoints: dict[str, Checkpoint] = Field(default={})
+    """Networks pre-trained elsewhere, by name. A row of the table of experiments with such a name as its
+    recipe starts from the file."""
     finetune: Finetuning = Finetuning()
     """Fine-tuning."""
+    variants: dict[str, dict[str, Any]] = Field(default={})
+    """Presets by name, merged deeply over this configuration for the rows whose column `variant` names them,
+    e.g. ``{one_sweep: {pretrain: {sweeps: 1}}}``."""
     tracking: Tracking = Tracking()
     """MLflow."""
 
-    def on(self, dataset: str) -> "Config":
-        """The configuration as a run on `dataset` sees it: its own keys prevail, over `by_method` too."""
-        own, general = self.datasets[dataset].pretrain, self.pretrain.by_method
-        by_method = {
-            method: {key: value for key, value in keys.items() if key not in own}
-            for method, keys in general.items()
-        }
-        by_method |= own.get("by_method", {})
-        pretrain = Pretraining(**{**self.pretrain.model_dump(), **own, "by_method": by_method})
-        finetune = Finetuning(**{**self.finetune.model_dump(), **self.datasets[dataset].finetune})
-        return self.model_copy(update={"pretrain": pretrain, "finetune": finetune})
+    def pretraining(self, dataset: str, method: str) -> Pretraining:
+        """Return `pretrain` as `method` sees it on `dataset`.
+
+        From weakest to strongest: the section itself, its `by_method`, the data set's own `pretrain`, and
+        the `by_method` in there.
+        """
+        values = self.pretrain.model_dump(exclude={"by_method"})
+        own = self.datasets[dataset].pretrain
+        for layer in (self.pretrain.by_method.get(method, {}), own, own.get("by_method", {}).get(method, {})):
+            values = merged(values, layer)
+        values.pop("by_method", None)
+        return Pretraining.model_validate(values)
+
+    def finetuning(self, dataset: str) -> Finetuning:
+        """Return `finetune` with the data set's own settings merged over it."""
+        own = self.datasets[dataset].finetune
+        return Finetuning.model_validate(merged(self.finetune.model_dump(), own))
+
+    def method(self, name: str) -> Section | None:
+        """Return the typed settings that the method `name` brings; None if it has none."""
+        settings = method_spec(name).settings
+        return settings and settings.model_validate(self.methods.get(name, {}))
+
+    def varied(self, variant: str) -> "Config":
+        """Return the configuration with a preset of `variants` merged over it; itself for the empty name.
+
+        Raises:
+            ValidationError: the preset holds a wrong key or value.
+            InputError: it changes a key that holds for the whole study.
+        """
+        if not variant:
+            return self
+        changes = self.variants[variant]
+        if fixed := sorted({*changes} & FIXED_BY_STUDY):
+            raise InputError(f"{fixed[0]}: holds for the whole study, not for one row")
+        return Config.model_validate(merged(self.model_dump(exclude={"variants"}), changes))
+
+    def derived(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield every section that is put together on demand: its place in the file, and how it is built."""
+        for dataset, section in self.datasets.items():
+            yield f"datasets.{dataset}.finetune", partial(self.finetuning, dataset)
+            yield f"datasets.{dataset}.pretrain", partial(self.pretraining, dataset, "")
+            own = f"datasets.{dataset}.pretrain", section.pretrain.get("by_method", {})
+            for place, by_method in (("pretrain", self.pretrain.by_method), own):
+                for method in by_method:
+                    yield f"{place}.by_method", partial(method_spec, method)
+                    yield f"{place}.by_method.{method}", partial(self.pretraining, dataset, method)
+        for method in self.methods:
+            yield f"methods.{method}", partial(self.method, method)
+        for name in self.variants:
+            yield f"variants.{name}", partial(self.varied, name)
+
+
+FIXED_BY_STUDY = frozenset({"experiments", "results", "tracking", "variants", "share_process", "checkpoints"})
+"""Keys that a variant may not change."""
 
 
 def load_config(path: str | Path) -> Config:
@@ -247,18 +181,31 @@ def parse_config(values: Any, source: str) -> Config:
     """Check a configuration that was read from `source`; see `load_config`."""
     if not isinstance(values, dict):
         raise InputError(f"{source}: expected a mapping of configuration keys, found {type(values).__name__}")
-    try:
-        config = Config.model_validate(values)
-        for section in (config, *map(config.on, config.datasets)):
-            for method in section.pretrain.by_method:
-                section.pretrain.of(method)
-    except ValidationError as error:
-        raise InputError("; ".join(_explain(item, source) for item in error.errors())) from None
+    config = _build(source, "", partial(Config.model_validate, values))
+    _check_derived(config, source, "")
     return config
 
 
-def _explain(item: dict[str, Any], source: str) -> str:
-    key = ".".join(map(str, item["loc"]))
+def _check_derived(config: Config, source: str, prefix: str) -> None:
+    """Build every section that is put together on demand, in the variants too."""
+    for place, build in config.derived():
+        built = _build(source, f"{prefix}{place}.", build)
+        if isinstance(built, Config):
+            _check_derived(built, source, f"{prefix}{place}.")
+
+
+def _build(source: str, prefix: str, build: Callable[[], T]) -> T:
+    """Return what `build` makes; its errors name the file and the key, `prefix` included."""
+    try:
+        return build()
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(item, source, prefix) for item in error.errors())) from None
+    except InputError as error:
+        raise InputError(f"{source}: {prefix.removesuffix('.')}: {error}") from None
+
+
+def _explain(item: dict[str, Any], source: str, prefix: str) -> str:
+    key = prefix + ".".join(map(str, item["loc"]))
     if item["type"] != "extra_forbidden":
         return f"{source}: {key}: {item['msg']}, found {item['input']!r}"
     names = sorted({name.rpartition(".")[2] for name in _keys(Config)})
@@ -267,7 +214,7 @@ def _explain(item: dict[str, Any], source: str) -> str:
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every key of a section and of those below it, dotted."""
+    """Yield every key of a section and of those below it, dotted."""
     for name, field in section.model_fields.items():
         yield prefix + name
         for part in (field.annotation, *getattr(field.annotation, "__args__", ())):

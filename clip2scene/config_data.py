@@ -1,5 +1,6 @@
-"""The configuration's sections on data sets; see `clip2scene.config`, from where they are imported."""
+"""Sections of the configuration on data sets; `clip2scene.config` imports and re-exports them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,16 @@ class Section(BaseModel):
     """A section of the configuration: immutable, and closed to keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` merged over it, mapping by mapping; any other value replaces the old."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(old, value) if both else value
+    return result
 
 
 class Synthetic(Section):

@@ -1,16 +1,16 @@
-"""Files that are either whole or absent, and their fingerprints."""
+"""Files that are either whole or absent, their hashes, and locks between processes."""
 
+import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from clip2scene.errors import InputError
 
@@ -25,44 +25,67 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder; put it in the place of `path` on success, remove it on failure."""
+def new_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; rename it to `path` on success, remove it on failure.
+
+    Raises:
+        InputError: `path` exists and is not an empty folder; nothing that is there is ever replaced.
+    """
     path = Path(path)
+    refuse_unless_empty(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
-        temporary.chmod(0o755)
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
+        temporary.chmod(0o777 & ~_umask())
+        refuse_unless_empty(path)
+        temporary.replace(path)  # the system replaces an empty folder and refuses any other
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def part(path: str, start: int, length: int) -> str:
-    """Name of a part of a file, from byte `start` on; see `open_part`."""
-    return f"{path}#{start}+{length}"
+def refuse_unless_empty(path: Path) -> None:
+    """Raise an InputError if there is anything but an empty folder at `path`."""
+    if path.is_dir():
+        if first := next((item.name for item in path.iterdir()), None):
+            raise InputError(f"{path}: holds {first}; expected an empty folder, or none")
+    elif path.exists():
+        raise InputError(f"{path}: is a file; expected an empty folder, or none")
 
 
-def open_part(path: str | Path) -> BinaryIO:
-    """Open a file, or the part of one that `part` named, to read bytes.
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
-    Raises:
-        FileNotFoundError: there is no such file.
+
+@contextmanager
+def locked(path: str | Path, what: str) -> Iterator[None]:
+    """Hold a lock between processes while the body runs; wait for it if another process holds it.
+
+    The system lets go of the lock when the process ends, however it ends. The file stays.
+
+    Args:
+        path: Lock file.
+        what: Name of the locked work, for the line that says that this process waits.
     """
-    if match := re.fullmatch(r"(.+)#(\d+)\+(\d+)", str(path)):
-        whole, start, length = match.groups()
-        with Path(whole).open("rb") as file:
-            file.seek(int(start))
-            return BytesIO(file.read(int(length)))
-    return Path(path).open("rb")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{what}: another process is at it; waiting for {path}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -81,11 +104,11 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

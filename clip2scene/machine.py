@@ -16,13 +16,13 @@ _leases: list[int] = []  # open lock files: the system lets go of them when the 
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed instead of giving it back to the system; elsewhere, do nothing.
+    """Have glibc keep freed memory instead of returning it to the system; elsewhere, do nothing.
 
-    A training step frees and takes hundreds of tensors of a few MiB. Given back, their pages are faulted in
-    and zeroed again at every step: up to 800,000 faults in 5 s, a gather and matrix product four times
-    slower, a pre-training step a fifth. What is too large to be kept is to come in huge pages, for which
-    torch asks if this variable is set before its first tensor (c10/core/impl/alloc_cpu.cpp): inference of a
-    million voxels takes 0.7 of the time.
+    A training step allocates and frees hundreds of tensors of a few MiB. If they are returned, their pages
+    are faulted in and zeroed again at every step: up to 800,000 faults in 5 s, a gather and matrix product
+    four times slower, a pre-training step a fifth slower. Ask for huge pages for allocations above glibc's
+    limit for reuse: torch does so if this variable is set before its first tensor
+    (c10/core/impl/alloc_cpu.cpp), and inference of a million voxels takes 0.7 of the time.
     """
     if sys.platform == "linux":
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -32,40 +32,58 @@ def keep_freed_memory() -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
+def gpu_nodes(devices: Path = Path("/dev")) -> list[Path]:
+    """Return the device nodes of this machine's NVIDIA GPUs, in the order in which CUDA numbers them.
+
+    A container may hold ``/dev/nvidia3`` alone: that GPU is CUDA's device 0 there.
+    """
+    nodes = (path for path in devices.glob("nvidia[0-9]*") if path.name[6:].isdigit())
+    return sorted(nodes, key=lambda path: int(path.name[6:]))
+
+
 def lease_gpu(config: Config, devices: Path = Path("/dev"), locks: Path | None = None) -> None:
     """Take a GPU of this machine that no other job has, for as long as this process lives.
 
-    Snakemake counts GPUs but does not say which one is whose. SLURM and torchrun do, in
-    ``CUDA_VISIBLE_DEVICES`` and ``LOCAL_RANK``; then nothing is done. Call it before torch looks for GPUs.
+    Snakemake counts GPUs but does not hand them out. SLURM and torchrun do, in ``CUDA_VISIBLE_DEVICES`` and
+    ``LOCAL_RANK``; then nothing is done. Call it before torch looks for GPUs.
 
     Args:
         config: Its `device` says whether a GPU is wanted.
-        devices: Folder of ``nvidia0``, ``nvidia1``, ...
-        locks: Folder of the lock files, shared by the machine's jobs; the system's temporary folder if None.
+        devices: Folder of the device nodes.
+        locks: Folder of the lock files, one a node, shared by the machine's jobs; the system's temporary
+            folder if None.
 
     Raises:
         InputError: every GPU is taken.
     """
-    gpus = sorted(int(path.name[6:]) for path in devices.glob("nvidia[0-9]*"))
+    nodes = gpu_nodes(devices)
     if (
         config.device == "cpu"
-        or not gpus
+        or not nodes
         or _leases
         or {"CUDA_VISIBLE_DEVICES", "LOCAL_RANK"} & os.environ.keys()
     ):
         return
-    for gpu in gpus:
-        path = (locks or Path(tempfile.gettempdir())) / f"clip2scene-gpu-{gpu}.lock"
-        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    for number, node in enumerate(nodes):
+        lock = _open((locks or Path(tempfile.gettempdir())) / f"clip2scene-gpu-{node.name[6:]}.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             continue
         _leases.append(lock)
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        # numbered as the nodes are, not the fastest first
+        os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
         return
     raise InputError(
-        f"device: {config.device}: all {len(gpus)} GPUs of this machine are taken by other jobs; expected "
+        f"device: {config.device}: all {len(nodes)} GPUs of this machine are taken by other jobs; expected "
         "one free (profiles/default/config.yaml, resources: gpu, is how many jobs may ask for one at a time)"
     )
+
+
+def _open(path: Path) -> int:
+    """Open a lock file, which may be another user's: a lock needs no permission to write."""
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)

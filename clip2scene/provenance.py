@@ -1,7 +1,8 @@
-"""Which code made a result: the source a stage uses, the commit, the installed versions. Imports no torch."""
+"""The code that made a result, the commit, and the installed versions. Imports no torch."""
 
 import ast
 import hashlib
+import json
 import platform
 import subprocess
 import sys
@@ -11,36 +12,65 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# Their values, not their source, decide what a run computes; values are part of the run key.
-_SETTINGS = {
-    f"clip2scene.{name}" for name in ("config", "config_data", "experiments", "layout", "provenance")
-}
+VALUES = frozenset({
+    "clip2scene.config", "clip2scene.config_data", "clip2scene.config_training", "clip2scene.experiments",
+    "clip2scene.datasets.vocabulary", "clip2scene.method.recipe", "clip2scene.method.specs",
+    "baselines.specs",
+})  # fmt: skip
+"""Modules that hold values: settings, prompts and recipes are part of a run's identity as the values they
+have, so their source is not."""
+BOOKKEEPING = frozenset({
+    "clip2scene.files", "clip2scene.errors", "clip2scene.machine", "clip2scene.provenance",
+    "clip2scene.record", "clip2scene.registry", "clip2scene.runs", "clip2scene.task",
+    "clip2scene.training.meter",
+})  # fmt: skip
+"""Modules that a stage imports but that decide no number: they write records, report, and look up names."""
+
+
+def digest(*values: Any) -> str:
+    """Return 12 hexadecimal digits of the SHA-256 of JSON values."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @cache
-def code_hash(*modules: str) -> str:
-    """12 hexadecimal digits over the source of `modules` and all they import from this project, transitively.
+def code_of(*modules: str) -> dict[str, str]:
+    """Hash what Python executes of `modules` and of all they import from the same project, transitively.
 
-    Snakemake does not see a change in an imported module; a rule with this hash in its ``params`` runs
-    again when what it uses was edited, and only then.
+    Comments, docstrings and formatting do not count. A module in the project of any of `modules` counts, so
+    a third party's package is followed as ours is; `VALUES` and `BOOKKEEPING` are left out.
+
+    Returns:
+        12 hexadecimal digits by module.
     """
-    sources: dict[str, bytes] = {}
+    roots = {"clip2scene", *(module.partition(".")[0] for module in modules)}
+    found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in sources or name in _SETTINGS or (path := _source(name)) is None:
+        if name in found or name in VALUES | BOOKKEEPING or (path := _source(name)) is None:
             continue
-        sources[name] = path.read_bytes()
-        roots = {"clip2scene", *(module.partition(".")[0] for module in modules)}
-        waiting += [used for used in _imports(sources[name]) if used.partition(".")[0] in roots]
-    digest = hashlib.sha256()
-    for name in sorted(sources):
-        digest.update(name.encode() + b"\0" + sources[name] + b"\0")
-    return digest.hexdigest()[:12]
+        if name.rpartition(".")[0]:
+            waiting.append(name.rpartition(".")[0])  # importing a.b executes a as well
+        tree = _parse(path)
+        found[name] = digest(_executed(tree))
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += [used for used in _imports(tree, package) if used.partition(".")[0] in roots]
+    return dict(sorted(found.items()))
 
 
+def code_hash(*modules: str) -> str:
+    """Return 12 hexadecimal digits of `code_of`.
+
+    Snakemake does not see a change in an imported module. A rule with this hash in its ``params`` runs again
+    when code that it uses has changed, and only then.
+    """
+    return digest(code_of(*modules))
+
+
+@cache
 def _source(module: str) -> Path | None:
-    """The file of a module, which is not imported; None for a name inside one (as of a function)."""
+    """Return the file of a module without importing it; None for a name inside one, such as a function."""
     top, *rest = module.split(".")
     if (spec := find_spec(top)) is None:
         return None
@@ -51,18 +81,51 @@ def _source(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _imports(source: bytes) -> Iterator[str]:
-    """Every absolute name that a module imports, at its top or within its functions."""
-    for node in ast.walk(ast.parse(source)):
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes(), str(path))
+
+
+def _executed(node: Any) -> Any:
+    """Return a syntax tree as JSON values, without docstrings and other bare strings.
+
+    Fields that are empty are left out, as Python versions differ in which of these a node has.
+    """
+    if isinstance(node, list):
+        return [_executed(item) for item in node if not _is_bare_string(item)]
+    if not isinstance(node, ast.AST):
+        return node if node is None or isinstance(node, str | int | bool) else repr(node)
+    fields = {name: _executed(value) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind")}
+    return [type(node).__name__, {name: value for name, value in fields.items() if value not in (None, [])}]
+
+
+def _is_bare_string(node: Any) -> bool:
+    """Say whether a statement is a string alone, which Python evaluates and forgets."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Yield every absolute name that a module imports, at its top or within its functions.
+
+    Args:
+        tree: The module.
+        package: Its package, from which relative imports start.
+    """
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def commit() -> dict[str, Any]:
-    """The git commit of the source and whether the tracked files differ from it; empty outside a checkout."""
+    """Return the git commit of the source and whether tracked files differ from it; empty outside git."""
 
     def git(*arguments: str) -> str:
         root = Path(__file__).parent
@@ -81,9 +144,10 @@ def commit() -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Installed distributions and Python, by name (with underscores for hyphens).
+    """Return the versions of Python and of installed distributions, by name with underscores for hyphens.
 
-    Read off the names of their ``.dist-info`` folders: importlib.metadata parses every file within, a second.
+    They are read off the names of the ``.dist-info`` folders: importlib.metadata parses every file within,
+    which takes a second.
     """
     folders = (folder for entry in sys.path for folder in Path(entry).glob("*.dist-info"))
     installed = sorted(folder.stem.lower().split("-", 1) for folder in folders)

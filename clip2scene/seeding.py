@@ -1,4 +1,4 @@
-"""One seed, and from it an independent stream for every purpose that draws random numbers."""
+"""Independent random streams, one per purpose, derived from a single seed."""
 
 import hashlib
 import random
@@ -7,25 +7,25 @@ import numpy as np
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for one purpose, e.g. ``derive(seed, "augmentation", epoch, index)``.
+    """Derive a 63-bit seed for one purpose, e.g. ``derive(seed, "augmentation", epoch, index)``.
 
-    Streams of different purposes are independent, so that drawing more numbers for one (say, augmentation)
-    never changes another (say, initialisation).
+    Streams of different purposes are independent: drawing more numbers for one (e.g. augmentation) never
+    changes another (e.g. initialisation).
     """
     text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """NumPy's generator for one purpose."""
+    """Return a NumPy generator for one purpose."""
     return np.random.default_rng(derive(seed, *purpose))
 
 
 def seed_everything(seed: int, *purpose: str | int) -> None:
-    """Seed the global generators of python, numpy and torch (CPU and CUDA) for one purpose."""
-    import torch  # not at the top: what Snakemake parses at every job imports this module
+    """Seed the global generators of Python, NumPy and torch (CPU and CUDA) for one purpose."""
+    import torch  # imported here: Snakemake imports this module for every job
 
     stream = derive(seed, *purpose)
     random.seed(stream)
-    np.random.seed(stream % 2**32)  # noqa: NPY002 - libraries that we call draw from the global state
+    np.random.seed(stream % 2**32)  # noqa: NPY002 - libraries draw from the global state
     torch.manual_seed(stream)

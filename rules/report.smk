@@ -1,23 +1,18 @@
-# Pictures: a validation scan with its prediction, the label-fraction curves, what training did.
+# Pictures: a validation scan with its prediction, the label-fraction curves, the losses of training.
 
 
 rule figures:
     input:
-        "<results>/table_main.csv",
+        f"<receipts>/main-{study.name}.json",
     output:
-        report(
-            directory("<results>/figures"),
-            patterns=["{name}.png"],
-            category="Figures",
-        ),
+        f"<receipts>/figures-{study.name}.json",
     log:
         "<logs>/figures.log",
     conda:
         "../environment.yml"
     params:
-        config=experiment.name,
         code=code_hash("clip2scene.reporting.figures"),
     message:
-        "Draw {output}"
+        "Draw the figures"
     shell:
-        "clip2scene figures 2> {log}"
+        "clip2scene figures 2> {log:q}"

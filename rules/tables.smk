@@ -1,81 +1,47 @@
-# Finished runs -> MLflow and the tables. Tables read run files; MLflow mirrors them.
+# Finished runs -> result tables, one rule for every registered table.
 
 
-rule mlflow_store:
-    output:
-        touch("<results>/mlflow-store.done"),
-    log:
-        "<logs>/mlflow_store.log",
-    conda:
-        "../environment.yml"
-    params:
-        uri=settings.tracking.uri,
-    message:
-        "Make or migrate the MLflow store {params.uri}"
-    shell:
-        "clip2scene mlflow-store 2> {log}"
-
-
-rule mlflow:
+# Stands between runs and a table, named after the study: another row, or another configuration, is another file.
+rule collect:
     input:
-        lambda w: experiment.upstream(w.table) + experiment.manifests(w.table),
-        store=ancient("<results>/mlflow-store.done"),
+        lambda w: study.receipts(w.table),
     output:
-        f"<results>/mlflow/{{table}}-{experiment.name}.json",
+        f"<receipts>/{{table}}-{study.name}.json",
     log:
-        "<logs>/mlflow-{table}.log",
-    benchmark:
-        "<benchmarks>/mlflow-{table}.jsonl"
+        f"<logs>/collect-{{table}}-{study.name}.log",
+    wildcard_constraints:
+        table="|".join(study.tables),
     conda:
         "../environment.yml"
-    params:
-        tracking=settings.tracking.model_dump(),
-        code=code_hash("clip2scene.reporting.mlflow_sink"),
     message:
-        "Send the finished runs of table {wildcards.table} to MLflow"
+        "Collect the runs of table {wildcards.table}"
     shell:
-        "clip2scene mlflow {wildcards.table} {output} 2> {log}"
+        "clip2scene collect {wildcards.table} {output:q} 2> {log:q}"
 
 
-rule table_main:
-    input:
-        f"<results>/mlflow/main-{experiment.name}.json",
-        experiment.manifests("main"),
-        published="results/published/published.csv",
-    output:
-        report("<results>/table_main.csv", category="Tables"),
-        "<results>/table_main.md",
-        report("<results>/table_per_class.csv", category="Tables"),
-    log:
-        "<logs>/table_main.log",
-    conda:
-        "../environment.yml"
-    params:
-        config=experiment.name,
-        code=code_hash("clip2scene.reporting.tables"),
-    message:
-        "Write {output}"
-    shell:
-        "clip2scene table main 2> {log}"
+for name in study.tables:
 
-
-# Source x target x method: what features learned on one sensor are worth on another.
-rule table_cross_domain:
-    input:
-        f"<results>/mlflow/cross_domain-{experiment.name}.json",
-        experiment.manifests("cross_domain"),
-    output:
-        report("<results>/table_cross_domain.csv", category="Tables"),
-        "<results>/table_cross_domain.md",
-        report("<results>/table_cross_domain.png", category="Figures"),
-    log:
-        "<logs>/table_cross_domain.log",
-    conda:
-        "../environment.yml"
-    params:
-        config=experiment.name,
-        code=code_hash("clip2scene.reporting.cross_domain"),
-    message:
-        "Write {output}"
-    shell:
-        "clip2scene table cross_domain 2> {log}"
+    rule:
+        name:
+            f"table_{name}"
+        input:
+            study.collected(name),
+            get_table(name).inputs,
+        output:
+            [
+                report(settings.results / file, category="Tables")
+                for file in get_table(name).files
+            ],
+            layout.shown(settings, name),
+        log:
+            f"<logs>/table-{name}.log",
+        conda:
+            "../environment.yml"
+        params:
+            table=name,
+            study=study.name,
+            code=study.table_stamp(name),
+        message:
+            "Write {output[0]}"
+        shell:
+            "clip2scene table {params.table} 2> {log:q}"

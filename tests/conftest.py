@@ -1,4 +1,4 @@
-"""What tests of several rooms share."""
+"""Fixtures shared by tests of several packages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ TINY_KITTI = TINY.model_copy(update={"beams": 64, "keyframes": 3, "image_size": 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real files under a licence that keeps them out of the repository; tests that read them skip without."""
+    """Return the folder of real files, which their licence keeps out of the repository; skip without it."""
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"{folder}: the real files are not here")
@@ -28,7 +28,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of a tiny synthetic data set in nuScenes' format, version v1.0-tiny; read it, never write it."""
+    """Generate a tiny synthetic data set in nuScenes' format (v1.0-tiny); tests must not modify its root."""
     from clip2scene.synthetic.generate import generate
 
     root = tmp_path_factory.mktemp("tiny")
@@ -38,7 +38,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_kitti(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
-    """A tiny synthetic data set in SemanticKITTI's format; read it, never write it."""
+    """Generate a tiny synthetic data set in SemanticKITTI's format; tests must not modify it."""
     from clip2scene.synthetic.generate import generate
 
     root = tmp_path_factory.mktemp("tiny-kitti")
@@ -51,7 +51,7 @@ def tiny_kitti(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
 
 @pytest.fixture(scope="session")
 def tiny_rooms(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
-    """A tiny synthetic data set in ScanNet's format; read it, never write it."""
+    """Generate a tiny synthetic data set in ScanNet's format; tests must not modify it."""
     from clip2scene.synthetic.generate import generate
 
     data = DatasetConfig(
@@ -69,7 +69,7 @@ def tiny_rooms(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
 
 @pytest.fixture(scope="session")
 def tiny_index(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The index of `tiny_root`."""
+    """Build the index of `tiny_root` and return its path."""
     path = tmp_path_factory.mktemp("index") / "index.parquet"
     build(DatasetConfig(root=tiny_root, version="v1.0-tiny", sweeps=4), path)
     return path
@@ -87,10 +87,10 @@ def _make_batch(
     images: int = 2,
     size: tuple[int, int] = (32, 64),
 ) -> Batch:
-    """A Batch whose voxels have the colour of their pixels as features.
+    """Return a Batch in which the features of a voxel are the colour of its pixels.
 
-    Images are blocks of flat colour, the same in all images of a sample. Every second point falls into one
-    image, every sixth into two; voxels hold about two points each.
+    Images consist of blocks of uniform colour, the same in all images of a sample. Every second point
+    projects into an image, every sixth into two. Voxels hold about two points each.
     """
     generator = torch.Generator().manual_seed(0)
     height, width = size
@@ -112,7 +112,7 @@ def _make_batch(
     pair_point = torch.cat([torch.arange(0, n, 2), torch.arange(0, n, 6)]).sort().values
     second = torch.cat([torch.zeros(1, dtype=torch.bool), pair_point[1:] == pair_point[:-1]])
     pair_image = sample[pair_point] * images + second.long()
-    # voxel by voxel, so that the colour that a voxel's first point carries is the colour of all its pixels
+    # The block depends on the voxel only, so that all pixels of a voxel have the colour of its features.
     block = inverse[pair_point] % 8
     row = (block // 4) * (height // 2) + torch.randint(0, height // 2, block.shape, generator=generator)
     column = (block % 4) * (width // 4) + torch.randint(0, width // 4, block.shape, generator=generator)

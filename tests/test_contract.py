@@ -1,7 +1,8 @@
-"""Every registered data set and method, a third party's too: builds, steps, checkpoints, reloads, evaluates.
+"""Contract of every registered data set and method, including third-party ones.
 
-Through the whole chain of stages as the workflow calls them: on tiny synthetic data sets, and on the real
-nuScenes keyframe, whose points have the labels of the boxes they lie in.
+Each method is built, trained, saved, reloaded and evaluated through the stages that the workflow calls. This
+runs on tiny synthetic data sets and on the real nuScenes keyframe, whose points are labelled by the boxes
+that contain them.
 """
 
 import json
@@ -33,7 +34,7 @@ WITH_TEXT = [name for name in METHODS if "text" in method_spec(name).needs]
 
 
 BACKBONE = {"scannet": "minkunet14a"}
-"""The paper's network for a data set, where it is not SPVCNN."""
+"""Backbones of the paper by data set; SPVCNN for all others."""
 
 
 def experiment(**fields: str) -> str:
@@ -60,7 +61,7 @@ def experiments_on(dataset: str) -> list[str]:
 
 
 def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> Workflow:
-    """Settings under which every stage takes seconds; the teacher learns from all the tiny captions."""
+    """Return a workflow in which every stage takes seconds; the teacher trains on all tiny captions."""
     table = experiments_on(name)
     (folder / "experiments.tsv").write_text("\n".join(["\t".join(Experiment.model_fields), *table]) + "\n")
     datasets = {"captions": DatasetConfig(root=tiny_root, version="v1.0-tiny", synthetic={}), name: data}
@@ -83,7 +84,7 @@ def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> W
 
 
 def make(experiment: Workflow, dataset: str) -> None:
-    """All runs on a data set, with what the rules make before them."""
+    """Compute all runs on a data set, after the files that workflow rules make for them."""
     config = experiment.config
     data, index = config.datasets[dataset], layout.index(config, dataset)
     build(data, index)
@@ -99,7 +100,7 @@ def make(experiment: Workflow, dataset: str) -> None:
 
 @pytest.fixture(scope="module", params=[*WRITERS, "keyframe"])
 def made(request, tiny_root, tiny_kitti, tiny_rooms, tmp_path_factory):
-    """Every method's runs, finished: on a tiny synthetic data set a format, and on the real keyframe."""
+    """Compute the runs of every method on a tiny synthetic data set per format, and on the real keyframe."""
     folder = tmp_path_factory.mktemp(request.param)
     tiny = DatasetConfig(root=tiny_root, version="v1.0-tiny")
     data = {"nuscenes": tiny, "semantickitti": tiny_kitti, "scannet": tiny_rooms}
@@ -147,7 +148,7 @@ def test_method_is_evaluated_without_annotations(made, method):
     found = metrics(experiment, "annotation_free", method)
     teacher = metrics(experiment, "projection", "maskclip_projection")
     assert found["scores"]["points"] == labelled_points(experiment, dataset)
-    assert found["scores_visible"]["points"] == teacher["scores"]["points"]  # judged on the same points
+    assert found["scores_visible"]["points"] == teacher["scores"]["points"]  # evaluated on the same points
 
 
 def labelled_points(experiment: Workflow, dataset: str) -> int:

@@ -1,4 +1,4 @@
-"""The lock file, the conda environment and pyproject.toml name the same dependencies."""
+"""Consistency of the lock file, the conda environment and pyproject.toml."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""A GPU belongs to one job at a time."""
+"""Allocation of memory in huge pages, and exclusive use of GPUs by jobs."""
 
 import os
 import subprocess
@@ -42,15 +42,15 @@ def test_tensors_come_without_faulting_in_every_page():
     if not huge_pages.is_file() or "[never]" in huge_pages.read_text():
         pytest.skip("this system has no transparent huge pages")
     taken = subprocess.run([sys.executable, "-c", TAKE_AND_FREE], stdout=subprocess.PIPE, check=True)
-    assert int(taken.stdout) < 0.25 * 10 * 100 * 2**20 / 4096  # one a page would be 256,000
+    assert int(taken.stdout) < 0.25 * 10 * 100 * 2**20 / 4096  # 256,000 with one fault per page
 
 
 @pytest.fixture
 def devices(tmp_path, monkeypatch):
-    """A machine with two GPUs."""
+    """Simulate a machine with two GPUs."""
     for name in ("nvidia0", "nvidia1", "nvidiactl"):
         (tmp_path / name).touch()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is set back afterwards, whatever it was
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that monkeypatch restores its old value
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(machine, "_leases", [])
     yield tmp_path

@@ -1,1 +1,1 @@
-"""Data sets: raw files as they were downloaded -> an index -> frames."""
+"""Data sets: downloaded files are indexed once, then read frame by frame."""

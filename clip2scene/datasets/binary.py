@@ -1,4 +1,4 @@
-"""Arrays of numbers as lidar data sets store them: no header, little-endian."""
+"""Headerless little-endian arrays, the format in which lidar data sets store points and labels."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from clip2scene.errors import InputError
 
 
 def read_values(path: Path, dtype: type) -> np.ndarray:
-    """All values [N] of a file.
+    """Read all values [N] of a file as `dtype`.
 
     Raises:
-        InputError: the file is missing, or ends within a value.
+        InputError: the file is missing, or its size is not a multiple of the item size.
     """
     try:
         data = path.read_bytes()
@@ -23,7 +23,7 @@ def read_values(path: Path, dtype: type) -> np.ndarray:
 
 
 def read_cloud(path: Path, columns: int) -> np.ndarray:
-    """The points [N, `columns`] float32 of a file.
+    """Read the points [N, `columns`] float32 of a file.
 
     Raises:
         InputError: the file is missing, truncated, empty or holds values that are not finite.

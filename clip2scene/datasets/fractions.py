@@ -1,8 +1,8 @@
-"""Fractions of the labels, as files of frame ids: written once by a rule, hashed, shared by every method.
+"""Shares of the labels, as files of keyframe ids: drawn once by a rule, hashed, shared by every method.
 
 "1 % of nuScenes" is not one protocol. SLidR takes every 100th scene with all its keyframes, CLIP2Scene every
-100th keyframe of all scenes: as many frames, of a hundred times the scenes. Results under the two
-never share a cell.
+100th keyframe of all scenes: the same number of keyframes from a hundred times as many scenes. Results under
+the two rules never share a cell.
 """
 
 import hashlib
@@ -10,27 +10,30 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from clip2scene.datasets.identity import split_digests
 from clip2scene.datasets.index import Index, read_index
+from clip2scene.datasets.rules import RULES, id_file, skip_of
 from clip2scene.errors import InputError
 from clip2scene.files import read_json, write_json
+from clip2scene.task import Task
 
 
 def scene_skip(ids: Sequence[str], scenes: Sequence[str], skip: int) -> list[str]:
-    """Every `skip`-th scene with all its keyframes: of 700 scenes and skip 100, the 100th, the 200th, ...
+    """Return every `skip`-th scene with all its keyframes: of 700 scenes the 100th, the 200th, ...
 
     SLidR @ 14729d0, downstream/dataloader_nuscenes.py, NuScenesDataset.__init__.
 
     Args:
-        ids: Frame ids, in the data set's own order.
-        scenes: The scene of each.
-        skip: One scene in so many is kept.
+        ids: Keyframe ids, in the data set's own order.
+        scenes: Scene of each keyframe.
+        skip: One scene in this many is kept.
     """
     number = {scene: count for count, scene in enumerate(dict.fromkeys(scenes), start=1)}
     return [frame for frame, scene in zip(ids, scenes, strict=True) if number[scene] % skip == 0]
 
 
 def frame_skip(ids: Sequence[str], skip: int) -> list[str]:
-    """Every `skip`-th keyframe, from the first: ``ids[::skip]``.
+    """Return every `skip`-th keyframe, from the first: ``ids[::skip]``.
 
     CLIP2Scene @ f37dae7, downstream/dataloader_nuscenes.py:188.
     """
@@ -38,7 +41,7 @@ def frame_skip(ids: Sequence[str], skip: int) -> list[str]:
 
 
 def select(index: Index, rule: str, percent: float) -> list[str]:
-    """Ids of the keyframes that `rule` takes for `percent` of the labels.
+    """Return the ids of the keyframes that `rule` takes for `percent` of the labels.
 
     Args:
         index: The labelled split, in the data set's own order.
@@ -47,31 +50,42 @@ def select(index: Index, rule: str, percent: float) -> list[str]:
         percent: Share of the labels, percent.
 
     Raises:
-        InputError: the rule is unknown, takes no keyframe, or names one that is not in the index.
+        InputError: the rule is unknown, cannot draw this share, takes no keyframe, or names one that is not
+            in the index.
     """
-    skip = round(100 / percent)
-    if rule == "scene_skip":
-        ids = scene_skip(index.ids, index.frames["scene"].tolist(), skip)
-    elif rule == "frame_skip":
-        ids = frame_skip(index.ids, skip)
-    elif rule.startswith("file:"):
-        ids = index.subset(_read_lines(Path(rule.removeprefix("file:")))).ids
-    elif rule == "all":
-        ids = index.ids
-    else:
-        raise InputError(f"rule {rule!r}: unknown; expected scene_skip, frame_skip, all or file:<path>")
+    if file := id_file(rule):
+        return _listed(index, file)
+    if rule == "all":
+        return index.ids
+    if rule not in RULES:
+        raise InputError(f"rule {rule!r}: unknown; expected {', '.join(RULES)}, all or file:<path>")
+    skip = skip_of(percent, rule)
+    scenes = index.frames["scene"].tolist()
+    ids = scene_skip(index.ids, scenes, skip) if rule == "scene_skip" else frame_skip(index.ids, skip)
     if not ids:
         raise InputError(
             f"rule {rule} at {percent:g} %: takes one in {skip}, hence none of the {len(index)} keyframes "
-            f"in {index.frames['scene'].nunique()} scenes of {index.root}; expected a larger percentage"
+            f"in {len(set(scenes))} scenes of {index.root}; expected a larger percentage"
         )
     return ids
 
 
-def write(index: Path, split: str, rule: str, percent: float, out: Path) -> None:
-    """Write the subset file of one split, rule and percentage; see `select`."""
-    part = read_index(index).split(split)
-    write_subset(out, select(part, rule, percent), split=split, rule=rule, percent=percent)
+def compute(task: Task) -> None:
+    """Draw the label subset of a run of the stage ``subset``: ``subset.json``.
+
+    Its products are the digests of the keyframes that it holds, by kind of data.
+
+    Raises:
+        InputError: see `select`.
+    """
+    task.record.begin(task.config, "cpu")
+    run, data = task.run, task.config.datasets[task.run.target]
+    index = read_index(task.inputs["index"], data.root).split(data.train_split)
+    rule = run.rule or "all"
+    ids = select(index, rule, run.percent)
+    path = task.record.folder / "subset.json"
+    write_subset(path, ids, split=data.train_split, rule=rule, percent=run.percent)
+    task.record.finish(products=split_digests(index.subset(ids).frames["identity"]))
 
 
 def write_subset(path: Path, ids: Sequence[str], split: str, rule: str, percent: float) -> None:
@@ -97,12 +111,15 @@ def read_subset(path: Path) -> list[str]:
 
 
 def digest(ids: Sequence[str]) -> str:
-    """SHA-256 of frame ids in their order."""
+    """Return the SHA-256 of keyframe ids in their order."""
     return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
 
 
-def _read_lines(path: Path) -> list[str]:
+def _listed(index: Index, file: Path) -> list[str]:
+    """Return the ids that a user's file lists, in the order of the index."""
     try:
-        return path.read_text().split()
+        return index.subset(file.read_text().split()).ids
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a text file with a frame id a line") from None
+        raise InputError(f"{file}: no such file; expected a text file with a keyframe id a line") from None
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None

@@ -1,4 +1,4 @@
-"""What a data set hands to everything behind it: a Frame, and the interface of a data set."""
+"""Interface of a data set, and the frames that it yields."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,12 +12,14 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Depth:
-    """What an RGB-D camera measured beside its image, from the same place; it tells what the camera sees.
+    """Depth image that an RGB-D camera took from the same place as its colour image.
+
+    It decides which points the camera sees.
 
     Attributes:
-        image: Path of the depth image, see `clip2scene.pairing.images.read_depth`.
-        size: Its height and width, pixels.
-        intrinsics: [3, 3] float64, pixels; not those of the colour image.
+        image: Path of the depth image, read by `clip2scene.pairing.images.read_depth`.
+        size: Height and width of the depth image, pixels.
+        intrinsics: [3, 3] float64, pixels; they differ from those of the colour image.
     """
 
     image: Path
@@ -30,13 +32,14 @@ class Camera:
     """One image of a frame.
 
     Attributes:
-        name: The camera's name, e.g. ``CAM_FRONT``.
-        image: Path of the image: a file, or a part of one (`clip2scene.files.open_part`).
+        name: Name of the camera, e.g. ``CAM_FRONT``.
+        image: Path of the image: a file, or a part of one (`clip2scene.datasets.parts.open_part`).
         size: Height and width of the image, pixels.
         intrinsics: [3, 3] float64, pixels.
         lidar_to_camera: [4, 4] float64, metres: sensor frame of the points -> camera frame at the camera's
-            own time stamp (ego motion between the two included).
-        depth: Of an RGB-D camera; a point is seen if its depth is that which was measured.
+            own time stamp, so ego motion between the two is included.
+        depth: Depth image of an RGB-D camera, else None. A point is visible if its depth agrees with the
+            measured depth.
     """
 
     name: str
@@ -49,17 +52,17 @@ class Camera:
 
 @dataclass(frozen=True)
 class Frame:
-    """One keyframe as its data set stores it, earlier sweeps already moved into the keyframe's sensor frame.
+    """One keyframe as its data set stores it, with earlier sweeps moved into the keyframe's sensor frame.
 
     Attributes:
-        id: The keyframe's identifier, unique in its data set (nuScenes: the sample token).
+        id: Identifier of the keyframe, unique in its data set (nuScenes: the sample token).
         points: [N, 3] float32, metres, sensor frame of the keyframe.
-        features: [N, C] float32: intensity [N, 1] for lidar, on nuScenes' scale of 0 to 255 whatever the data
-            set (see `clip2scene.datasets.semantickitti`); colour [N, 3], -1 to 1, for RGB-D.
-        sweep: [N] int64: 0 for points of the keyframe, k for those of the k-th earlier sweep.
-        labels: [N] int64, 0 = ignored, c = c-th of the data set's classes; earlier sweeps are 0. None if
+        features: [N, C] float32. Lidar: intensity [N, 1], on nuScenes' scale of 0 to 255 for every data set
+            (see `clip2scene.datasets.semantickitti`). RGB-D: colour [N, 3], -1 to 1.
+        sweep: [N] int64: 0 for points of the keyframe, k for points of the k-th earlier sweep.
+        labels: [N] int64: 0 = ignored, c = c-th class of the data set; 0 for earlier sweeps. None if
             unlabelled.
-        cameras: The keyframe's images.
+        cameras: Images of the keyframe.
     """
 
     id: str
@@ -71,22 +74,23 @@ class Frame:
 
 
 class Dataset(ABC):
-    """A data set: class names, splits, and how its raw files become frames.
+    """Abstract data set: class names, splits, and readers for its raw files.
 
-    A data set in another package subclasses this and registers under the entry point group
-    ``clip2scene.datasets``. Reading goes through an index (a row a keyframe, see
-    `clip2scene.datasets.index`), so that whatever is slow or needs the data set's own tools happens once.
+    To add a data set from another package, subclass this and register it under the entry point group
+    ``clip2scene.datasets``. Frames are read through an index with one row per keyframe (see
+    `clip2scene.datasets.index`), so that slow steps and steps that need the data set's own tools run only
+    once.
 
     Attributes:
-        name: Its key in the configuration.
-        classes: Names of classes 1..C; label 0 is always "ignored".
-        prompts: The names of classes 1..C as the text encoder is asked for them (paper, prompt sets).
-        colours: [C, 3] uint8, a colour for each class in pictures.
-        feature_channels: Channels of `Frame.features`.
-        keyframes: How many keyframes a split holds when the download is whole, by version (``*``: any) and
-            split; what `clip2scene check-data` counts against.
+        name: Key of the data set in the configuration.
+        classes: Names of classes 1..C; label 0 always means "ignored".
+        prompts: Names of classes 1..C as the text encoder receives them (paper, prompt sets).
+        colours: [C, 3] uint8, display colour of each class.
+        feature_channels: Number of channels of `Frame.features`.
+        keyframes: Number of keyframes in a complete download, by version (``*``: any) and split; `clip2scene
+            check-data` compares against it.
         unlabelled: Splits whose labels are not published.
-        images_each: How many images a keyframe has at least.
+        images_each: Minimum number of images per keyframe.
     """
 
     name: ClassVar[str]
@@ -98,22 +102,29 @@ class Dataset(ABC):
     unlabelled: ClassVar[frozenset[str]] = frozenset({"test"})
     images_each: ClassVar[int] = 1
 
+    def folders(self, version: str) -> tuple[str, ...]:
+        """Return the folders of the data root whose files the index depends on; all of the root if none.
+
+        Names and sizes of the files in them decide whether the index is built again.
+        """
+        return ()
+
     @abstractmethod
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
-        """Read the data set's own tables and return the index, a row a keyframe (columns: `index.COLUMNS`).
+        """Read the data set's own tables and return the index: one row per keyframe, columns `index.COLUMNS`.
 
         Args:
-            root: Folder of the data set as it was downloaded.
+            root: Folder of the data set as downloaded.
             version: E.g. ``v1.0-trainval``.
-            sweeps: Up to how many earlier sweeps to record for each keyframe.
+            sweeps: Maximum number of earlier sweeps to record for each keyframe.
 
         Raises:
-            InputError: something that must be there is missing; the message names it.
+            InputError: a required file or folder is missing; the message names it.
         """
 
     @abstractmethod
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Points [N, 3] float32 (metres, sensor frame) and features [N, C] float32 of one file.
+        """Read the points [N, 3] float32 (metres, sensor frame) and features [N, C] float32 of one file.
 
         Raises:
             InputError: the file is missing, truncated, empty or holds values that are not finite.
@@ -121,7 +132,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def read_labels(self, path: Path) -> np.ndarray:
-        """Labels [N] int64 of one file, mapped to 0 (ignored) and 1..C.
+        """Read the labels [N] int64 of one file, mapped to 0 (ignored) and 1..C.
 
         Raises:
             InputError: the file is missing or holds an id outside the data set's class map.

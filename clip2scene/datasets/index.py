@@ -1,8 +1,7 @@
-"""The index of a data set: a row a keyframe, written once as Parquet, and frames read through it.
+"""The index of a data set: a row a keyframe, written once as Parquet, through which frames are read.
 
-Whatever is slow or needs a data set's own tools happens when the index is built; training processes read this
-one file. Matrices are stored flat, row by row, one list a keyframe. Paths are relative to the data root, so
-that a data set can be moved: pass its new root to `read_index`.
+Whatever is slow or needs a data set's own tools happens when the index is built. Training processes read this
+one file. Matrices are stored flat, row by row, one list a keyframe. Paths are relative to the data root.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,9 +16,11 @@ import pyarrow.parquet as pq
 
 from clip2scene.config import DatasetConfig
 from clip2scene.datasets.frame import Camera, Dataset, Depth, Frame
+from clip2scene.datasets.identity import keyframe_digests, split_digests
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
 from clip2scene.files import atomic
+from clip2scene.task import Task
 
 EGO_RADIUS = 1.0
 """Returns of earlier sweeps with abs(x) and abs(y) below this, metres, are the vehicle itself
@@ -47,6 +48,7 @@ COLUMNS = pa.schema(
         ("depth_images", STRINGS),  # paths, one a camera; none of the three where cameras measure no depth
         ("depth_sizes", pa.list_(pa.int64())),  # [L, 2] height and width, pixels
         ("depth_intrinsics", pa.list_(pa.float64())),  # [L, 3, 3] pixels
+        ("identity", STRINGS),  # digests by kind of data, see `clip2scene.datasets.identity`
     ]
 )
 OPTIONAL = ("depth_images", "depth_sizes", "depth_intrinsics")
@@ -124,8 +126,27 @@ class Index:
         return replace(self, frames=self.frames[self.frames["id"].isin(wanted)])
 
 
-def build(config: DatasetConfig, out: Path) -> None:
-    """Build the index of a configured data set and write it to `out`.
+def compute(task: Task) -> None:
+    """Build the index of a run of the stage ``index``: ``index.parquet``.
+
+    Its products are the digests of each split and kind of data (`clip2scene.datasets.identity`).
+
+    Raises:
+        InputError: the data set is incomplete; the message names what is missing.
+    """
+    task.record.begin(task.config, "cpu")
+    path = task.record.folder / "index.parquet"
+    data = task.config.datasets[task.run.target]
+    index = build(data, path)
+    products = {}
+    for split in sorted({split for splits in index.frames["splits"] for split in splits}):
+        digests = split_digests(index.split(split).frames["identity"])
+        products |= {f"{split}/{kind}": value for kind, value in digests.items()}
+    task.record.finish(products=products)
+
+
+def build(config: DatasetConfig, out: Path) -> Index:
+    """Build the index of a configured data set, write it to `out`, and return it.
 
     Raises:
         InputError: the data set is incomplete; the message names what is missing.
@@ -134,23 +155,26 @@ def build(config: DatasetConfig, out: Path) -> None:
         raise InputError(f"{config.root}: no such folder; expected the root of a {config.format} data set")
     frames = get_dataset(config.format).build_index(config.root, config.version, config.sweeps)
     write_index(out, Index(config.format, config.root, frames))
+    return read_index(out, config.root)
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Write an index as Parquet, whole or not at all."""
+    """Write an index as Parquet, whole or not at all. It says nothing of where the data set lies."""
     left_out = {name: [[]] * len(index) for name in OPTIONAL if name not in index.frames}
-    table = pa.Table.from_pandas(index.frames.assign(**left_out), schema=COLUMNS, preserve_index=False)
-    table = table.replace_schema_metadata({"format": index.format, "root": str(index.root)})
+    frames = index.frames.assign(**left_out)
+    frames = frames.assign(identity=keyframe_digests(frames, index.root))
+    table = pa.Table.from_pandas(frames, schema=COLUMNS, preserve_index=False)
+    table = table.replace_schema_metadata({"format": index.format})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, use_dictionary=REPETITIVE)
 
 
-def read_index(path: Path, root: Path | None = None) -> Index:
+def read_index(path: Path, root: Path) -> Index:
     """Read an index.
 
     Args:
-        path: The Parquet file.
-        root: The data root, if the data set is no longer where it was indexed.
+        path: Parquet file.
+        root: Data root, which the paths in the index are relative to.
 
     Raises:
         InputError: the file is missing or is not an index.
@@ -161,16 +185,15 @@ def read_index(path: Path, root: Path | None = None) -> Index:
         raise InputError(f"{path}: no such file; expected an index, see `clip2scene index`") from None
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a Parquet file ({error})") from None
-    if not table.schema.equals(COLUMNS):
+    if not table.schema.equals(COLUMNS) or b"format" not in (table.schema.metadata or {}):
         missing = sorted(set(COLUMNS.names).difference(table.column_names))
         raise InputError(f"{path}: not an index of this version (missing columns: {missing}); build it again")
-    metadata = table.schema.metadata
     # Lists stay in Arrow's memory: a million Python objects take seconds to make, and every loader process
     # that counts references to them copies their pages.
     frames = table.to_pandas(
         types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
     )
-    return Index(metadata[b"format"].decode(), root or Path(metadata[b"root"].decode()), frames)
+    return Index(table.schema.metadata[b"format"].decode(), root, frames)
 
 
 def cameras(root: Path, row: Any) -> tuple[Camera, ...]:

@@ -1,6 +1,6 @@
-"""nuScenes with lidarseg: 16 classes, 32 beams, six cameras (Caesar et al. 2020, Fong et al. 2022).
+"""nuScenes with lidarseg labels: 16 classes, 32 beams, six cameras (Caesar et al. 2020, Fong et al. 2022).
 
-The tables are read by nuscenes-devkit, once, when the index is built.
+The tables are read by nuscenes-devkit once, when the index is built.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BA
 LIDARSEG_TO_CLASS = np.array(
     [0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0, 16, 0]
 )
-"""[32] lidarseg category -> class of the lidarseg challenge, 0 = ignored."""
+"""[32] int64: class of each lidarseg category in the lidarseg challenge, 0 = ignored."""
 
 OFFICIAL_VERSIONS = ("v1.0-trainval", "v1.0-mini", "v1.0-test")
 
@@ -35,11 +35,11 @@ SPLIT_MD5 = {
     "val": "15b40c3d0a84336174136b689c2ac5d6",
     "verifying": "102d2329ce10a23bb7eb4911b210e25e",
 }
-"""MD5 of the sorted scene names, a line each, of the splits that published numbers rest on."""
+"""MD5 of the sorted scene names, one per line, of the splits behind the published numbers."""
 
 
 class NuScenes(Dataset):
-    """nuScenes: trainval, mini, test, and any data set in its format that brings a ``splits.json``."""
+    """nuScenes trainval, mini and test, and any data set in its format that has a ``splits.json``."""
 
     name: ClassVar[str] = "nuscenes"
     classes: ClassVar[tuple[str, ...]] = (
@@ -60,11 +60,11 @@ class NuScenes(Dataset):
         "manmade",
         "vegetation",
     )
-    # Underscores as in CLIP2Scene @ f37dae7, utils/prompt_engineering.py: two names keep theirs.
+    # As in CLIP2Scene @ f37dae7, utils/prompt_engineering.py, where two names keep their underscores.
     prompts: ClassVar[tuple[str, ...]] = tuple(
         name if name in ("traffic_cone", "other_flat") else name.replace("_", " ") for name in classes
     )
-    # Those of the devkit's utils/color_map.py.
+    # From the devkit's utils/color_map.py.
     colours: ClassVar[np.ndarray] = np.array(
         [
             (112, 128, 144),
@@ -87,7 +87,7 @@ class NuScenes(Dataset):
         np.uint8,
     )
 
-    # ScaLR and WaffleIron assert those of train, val and test; the devkit's tutorial counts 404 in mini.
+    # ScaLR and WaffleIron assert the counts of train, val and test; the devkit's tutorial counts 404 in mini.
     keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {
         "v1.0-trainval": {"train": 28130, "val": 6019},
         "v1.0-mini": {"mini_train": 323, "mini_val": 81},
@@ -95,8 +95,12 @@ class NuScenes(Dataset):
     }
     images_each: ClassVar[int] = len(CAMERAS)
 
+    def folders(self, version: str) -> tuple[str, ...]:
+        """Return the folders of the tables, the labels and the sensors' files."""
+        return (version, f"lidarseg/{version}", "samples", "sweeps")
+
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
-        """Rows follow the scene table, then time: SLidR's fraction rule rests on that."""
+        """Build the index in scene-table order, then time order, as SLidR's fraction rule requires."""
         devkit = _open(root, version)
         splits = _splits(root, version)
         try:
@@ -114,12 +118,15 @@ class NuScenes(Dataset):
         return pd.DataFrame(rows)
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Points [N, 3], metres, and intensity [N, 1], 0 to 255 (float32 x, y, z, intensity, ring)."""
+        """Read points [N, 3] float32 (metres, lidar frame) and intensity [N, 1] float32 (0 to 255).
+
+        The file holds float32 x, y, z, intensity and ring for each point.
+        """
         values = read_cloud(path, 5)
         return values[:, :3].copy(), values[:, 3:4].copy()
 
     def read_labels(self, path: Path) -> np.ndarray:
-        """Labels [N], 0..16; the file holds a uint8 lidarseg category for each point."""
+        """Read labels [N] int64, 0..16; the file holds one uint8 lidarseg category per point."""
         ids = read_values(path, np.uint8)
         if ids.size and ids.max() >= len(LIDARSEG_TO_CLASS):
             raise InputError(f"{path}: label id {ids.max()}; expected 0 to {len(LIDARSEG_TO_CLASS) - 1}")
@@ -127,10 +134,12 @@ class NuScenes(Dataset):
 
 
 def official_splits() -> dict[str, list[str]]:
-    """Scene names of the official splits, and of SLidR's parametrize (600) and verifying (100) within train.
+    """Return the scene names of the official splits, and of SLidR's division of train.
+
+    SLidR divides train into parametrize (600 scenes) and verifying (100 scenes).
 
     Raises:
-        InputError: a list is not the one that published numbers rest on.
+        InputError: a list differs from the one behind the published numbers.
     """
     from nuscenes.utils.splits import create_splits_scenes
 
@@ -149,7 +158,7 @@ def official_splits() -> dict[str, list[str]]:
 
 
 def _splits(root: Path, version: str) -> dict[str, frozenset[str]]:
-    """Scene names by split: the official ones, and those of ``splits.json`` (the devkit's custom splits)."""
+    """Return scene names by split: official splits and those of ``splits.json`` (devkit custom splits)."""
     path = root / version / "splits.json"
     splits = official_splits() if version in OFFICIAL_VERSIONS else {}
     if path.exists() or not splits:
@@ -161,7 +170,7 @@ def _splits(root: Path, version: str) -> dict[str, frozenset[str]]:
 
 
 def _open(root: Path, version: str) -> "Devkit":
-    """The devkit's view of the tables; what it asserts or stumbles over becomes one clear line."""
+    """Open the tables with the devkit; turn its assertions and errors into a one-line InputError."""
     from nuscenes import NuScenes as Devkit
 
     if not root.is_dir():
@@ -180,7 +189,7 @@ def _open(root: Path, version: str) -> "Devkit":
 
 
 def _chain(devkit: "Devkit", table: str, token: str, link: str) -> Any:
-    """Records of a linked list of the tables, from `token` on along `link` (``next`` or ``prev``)."""
+    """Yield the records of a linked list in `table`, from `token` along `link` (``next`` or ``prev``)."""
     while token:
         record = devkit.get(table, token)
         yield record
@@ -190,7 +199,7 @@ def _chain(devkit: "Devkit", table: str, token: str, link: str) -> Any:
 def _row(
     devkit: "Devkit", scene: str, sample: dict, splits: dict[str, frozenset[str]], sweeps: int
 ) -> dict[str, Any]:
-    """One row of the index."""
+    """Return one row of the index."""
     lidar = devkit.get("sample_data", sample["data"]["LIDAR_TOP"])
     to_lidar = np.linalg.inv(_sensor_to_global(devkit, lidar))
     earlier = [
@@ -221,7 +230,7 @@ def _row(
 
 
 def _labels(devkit: "Devkit", token: str) -> str | None:
-    """Path of the lidarseg labels; None in versions without, such as test."""
+    """Return the path of the lidarseg labels, or None in versions without labels, such as test."""
     return devkit.get("lidarseg", token)["filename"] if "lidarseg" in devkit.table_names else None
 
 
@@ -230,7 +239,7 @@ def _calibration(devkit: "Devkit", record: dict) -> dict:
 
 
 def _sensor_to_global(devkit: "Devkit", record: dict) -> np.ndarray:
-    """[4, 4] sensor frame -> global frame at the record's own time stamp, metres."""
+    """Return the pose [4, 4] float64, sensor to global frame at the record's own time stamp, metres."""
     ego = devkit.get("ego_pose", record["ego_pose_token"])
     sensor = _calibration(devkit, record)
     return _matrix(*ego["translation"], *ego["rotation"]) @ _matrix(
@@ -240,7 +249,7 @@ def _sensor_to_global(devkit: "Devkit", record: dict) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def _matrix(*pose: float) -> np.ndarray:
-    """[4, 4] of a translation (x, y, z) and a quaternion (w, x, y, z)."""
+    """Return the pose [4, 4] float64 of a translation (x, y, z) and a quaternion (w, x, y, z)."""
     from nuscenes.utils.geometry_utils import transform_matrix
     from pyquaternion import Quaternion
 

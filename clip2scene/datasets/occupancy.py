@@ -1,7 +1,7 @@
-"""Data sets whose points have one feature, 1, in place of intensity or colour.
+"""Data sets with a constant point feature, 1, in place of intensity or colour.
 
-Lidar and RGB-D scans have no other feature in common: a network that is to be carried from one to the other
-is pre-trained and evaluated on these.
+Lidar and RGB-D scans share no other feature, so a network that transfers from one to the other is pretrained
+and evaluated on these.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ class _Occupancy(Dataset):
     feature_channels: ClassVar[int] = 1
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Points [N, 3] as the data set has them, and ones [N, 1] float32."""
+        """Read points [N, 3] float32 (metres, sensor frame), with ones [N, 1] float32 as their features."""
         points, _ = super().read_points(path)
         return points, np.ones((len(points), 1), np.float32)
 

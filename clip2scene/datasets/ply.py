@@ -1,7 +1,7 @@
-"""Vertices of binary PLY files, as ScanNet's meshes have them.
+"""Vertices of binary PLY files, such as ScanNet's meshes.
 
-A reader of its own, because a training process reads a mesh for every sample and wants none of its faces:
-plyfile is under the GPL and asks for numpy 2, meshio knows no ``ushort``, trimesh takes 25 times as long.
+This reader exists because training reads one mesh per sample and never needs the faces. plyfile is under the
+GPL and requires numpy 2, meshio does not support ``ushort``, and trimesh takes 25 times as long.
 """
 
 import re
@@ -28,14 +28,14 @@ _LONGEST_HEADER = 1 << 14
 
 
 def read_vertices(path: Path, *properties: str) -> np.ndarray:
-    """Vertices of a little-endian binary PLY file whose first element they are.
+    """Read the vertices of a little-endian binary PLY file; they must be its first element.
 
     Args:
-        path: The file.
+        path: File to read.
         properties: Scalar properties that the vertices must have.
 
     Returns:
-        [N] structured array, a field a property of the file; N is at least 1.
+        [N] structured array with one field per vertex property; N is at least 1.
 
     Raises:
         InputError: the file is missing, truncated, empty, of another format, or lacks a property.
@@ -54,7 +54,7 @@ def read_vertices(path: Path, *properties: str) -> np.ndarray:
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[int, np.dtype]:
-    """Number and layout of the vertices; the file then stands at the first of them."""
+    """Return the number and layout of the vertices, and leave the file at the first vertex."""
     match = _HEADER.match(file.read(_LONGEST_HEADER))
     if match is None:
         raise InputError(

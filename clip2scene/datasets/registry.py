@@ -1,4 +1,4 @@
-"""Data sets by name, found through the entry point group ``clip2scene.datasets``."""
+"""Registry of data sets, filled from the entry point group ``clip2scene.datasets``."""
 
 from clip2scene.datasets.frame import Dataset
 from clip2scene.registry import entry, registered
@@ -7,19 +7,23 @@ GROUP = "clip2scene.datasets"
 
 
 def dataset_names() -> list[str]:
-    """Names of every registered data set; none of their modules is imported."""
+    """Return the names of all registered data sets without importing their modules."""
     return sorted(registered(GROUP).names)
 
 
 def get_dataset(name: str) -> Dataset:
-    """The data set registered as `name`.
+    """Return the data set registered as `name`.
 
     Raises:
-        InputError: no data set has this name; the nearest one is named.
+        InputError: no data set has this name; the message suggests the nearest one.
     """
     return entry(GROUP, "data set", name).load()()
 
 
 def dataset_module(name: str) -> str:
-    """The module of the data set registered as `name`, which is not imported; errors as `get_dataset`'s."""
+    """Return the module name of the data set registered as `name`, without importing it.
+
+    Raises:
+        InputError: no data set has this name; the message suggests the nearest one.
+    """
     return entry(GROUP, "data set", name).module

@@ -1,8 +1,8 @@
 """ScanNet v2: rooms scanned by a posed RGB-D camera, 20 classes (Dai et al. 2017).
 
-A whole scan is a frame: the vertices of its mesh are the points, the recording's images its cameras. There
-are no sweeps; CLIP2Scene uses no temporal consistency here. Points keep the coordinates of the scan; the
-released code moves them by their mean before it cuts voxels, which shifts the grid and nothing else.
+A frame is a whole scan: the mesh vertices are its points, the recorded images its cameras. There are no
+sweeps, because CLIP2Scene uses no temporal consistency on ScanNet. Points keep the coordinates of the scan.
+The released code subtracts their mean before voxelisation, which only shifts the voxel grid.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,16 +15,16 @@ import pandas as pd
 from PIL import Image
 
 from clip2scene.datasets.frame import Dataset
+from clip2scene.datasets.parts import part
 from clip2scene.datasets.ply import read_vertices
 from clip2scene.datasets.sens import read_recording
 from clip2scene.errors import InputError
-from clip2scene.files import part
 
 NYU40_IDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
 """NYU40 ids of classes 1..20."""
 
 NYU40_TO_CLASS = np.zeros(41, np.int64)
-"""[41] NYU40 id -> class, 0 = ignored."""
+"""[41] int64: class of each NYU40 id, 0 = ignored."""
 NYU40_TO_CLASS[list(NYU40_IDS)] = np.arange(1, 21)
 
 SPLIT_MD5 = {
@@ -32,17 +32,20 @@ SPLIT_MD5 = {
     "val": "e197a9c658334bd4fa5c440b4ea58fc1",
     "test": "a81b438b7b31bd7bed0f63ca92aee972",
 }
-"""MD5 of the sorted scan ids, a line each (ScanNet/ScanNet @ 3830fce, Tasks/Benchmark/scannetv2_*.txt)."""
+"""MD5 of the sorted scan ids, one per line (ScanNet/ScanNet @ 3830fce, Tasks/Benchmark/scannetv2_*.txt)."""
 
 FRAMES, RECORDINGS = "scannet_frames_25k", "scans"
-"""What `version` may be: the folder that the images come from."""
+"""Valid values of `version`: the folder that holds the images."""
 _FOLDERS = {"train": "scans", "val": "scans", "test": "scans_test"}
 STEP, AT_LEAST = 100, 8
-"""Of a recording, every 100th frame is taken, as ``scannet_frames_25k`` does, or more often to take 8."""
+"""Frame stride in a recording, as in ``scannet_frames_25k``, and the minimum number of frames taken.
+
+The stride shrinks for recordings with fewer than 800 tracked frames, so that 8 are taken.
+"""
 
 
 class ScanNet(Dataset):
-    """ScanNet v2, and any data set in its format that brings its own ``scannetv2_train.txt`` and the like."""
+    """ScanNet v2, and any data set in its format with its own split lists (``scannetv2_train.txt`` etc.)."""
 
     name: ClassVar[str] = "scannet"
     classes: ClassVar[tuple[str, ...]] = (
@@ -70,7 +73,7 @@ class ScanNet(Dataset):
     prompts: ClassVar[tuple[str, ...]] = classes
     feature_channels: ClassVar[int] = 3
     keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {"*": {"train": 1201, "val": 312}}
-    # Those of ScanNet's BenchmarkScripts/util.py.
+    # From ScanNet's BenchmarkScripts/util.py.
     colours: ClassVar[np.ndarray] = np.array(
         [
             (174, 199, 232),
@@ -98,17 +101,17 @@ class ScanNet(Dataset):
     )
 
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
-        """Rows follow the scans' ids: CLIP2Scene's fraction rule rests on that.
+        """Build the index in the order of the scan ids, as CLIP2Scene's fraction rule requires.
 
         Args:
-            root: Folder with ``scans`` (and ``scans_test``), as ScanNet's download script makes it. Every
-                scan of the lists has a row, whether it is there or not, as in nuScenes' tables.
-            version: ``scannet_frames_25k``, for the images of that folder, or ``scans``, for those of the
-                ``.sens`` files; a scan that has none there is a frame without cameras.
+            root: Folder with ``scans`` (and ``scans_test``), as ScanNet's download script creates it. Every
+                listed scan gets a row, even if its files are missing, as in nuScenes' tables.
+            version: ``scannet_frames_25k`` for the images of that folder, or ``scans`` for those of the
+                ``.sens`` files. A scan without images there becomes a frame without cameras.
             sweeps: Not used.
 
         Raises:
-            InputError: there is no such folder or version, or a scan's images are incomplete.
+            InputError: the folder is missing, the version is unknown, or a scan's images are incomplete.
         """
         if version not in (FRAMES, RECORDINGS):
             raise InputError(f"{root}: ScanNet version {version!r}; expected {FRAMES} or {RECORDINGS}")
@@ -123,7 +126,7 @@ class ScanNet(Dataset):
         return pd.DataFrame(rows)
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices [N, 3], metres, and their colours [N, 3], -1 to 1."""
+        """Read vertices [N, 3] float32 (metres, scan frame) and their colours [N, 3] float32 (-1 to 1)."""
         vertices = read_vertices(path, "x", "y", "z", "red", "green", "blue")
         points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32)
         if not np.isfinite(points).all():
@@ -133,7 +136,7 @@ class ScanNet(Dataset):
         return points, colours.astype(np.float32) / 127.5 - 1
 
     def read_labels(self, path: Path) -> np.ndarray:
-        """Labels [N], 0..20; the file holds an NYU40 id for each vertex."""
+        """Read labels [N] int64, 0..20; the file holds one NYU40 id per vertex."""
         ids = read_vertices(path, "label")["label"]
         if ids.max() >= len(NYU40_TO_CLASS):
             raise InputError(f"{path}: label id {ids.max()}; expected 0 to {len(NYU40_TO_CLASS) - 1} (NYU40)")
@@ -141,12 +144,12 @@ class ScanNet(Dataset):
 
 
 def official_split(name: str) -> list[str]:
-    """Scan ids of an official split: train (1,201), val (312) or test (100)."""
+    """Return the scan ids of an official split: train (1,201), val (312) or test (100)."""
     return files("clip2scene.datasets").joinpath(f"splits/scannetv2_{name}.txt").read_text().split()
 
 
 def _scans(root: Path, split: str) -> list[str]:
-    """Scan ids of a split: those of a list in the data's root, or the official ones; test may be absent."""
+    """Return the scan ids of a split: from the data root's own list, else official; test may be absent."""
     if split == "test" and not (root / _FOLDERS[split]).is_dir():
         return []
     path = root / f"scannetv2_{split}.txt"
@@ -154,11 +157,11 @@ def _scans(root: Path, split: str) -> list[str]:
 
 
 def _row(root: Path, folder: Path, split: str, cameras: dict[str, Any]) -> dict[str, Any]:
-    """One row of the index."""
+    """Return one row of the index."""
     scan, path = folder.name, folder.relative_to(root)
     return {
         "id": scan,
-        "scene": scan.partition("_")[0],  # a room may have been scanned several times
+        "scene": scan.partition("_")[0],  # the same room may be scanned several times
         "splits": [split],
         "timestamp": 0,
         "points": str(path / f"{scan}_vh_clean_2.ply"),
@@ -171,7 +174,7 @@ def _row(root: Path, folder: Path, split: str, cameras: dict[str, Any]) -> dict[
 
 
 def _exported_cameras(root: Path, scan: Path) -> dict[str, Any]:
-    """A scan's images in ``scannet_frames_25k``: color, depth and pose, a file a frame."""
+    """Return the camera columns of a scan from its color, depth and pose files in ``scannet_frames_25k``."""
     folder = root / FRAMES / scan.name
     poses = {path.stem: _matrix(path) for path in sorted(folder.glob("pose/*.txt"))}
     names = [name for name, pose in poses.items() if np.isfinite(pose).all()]
@@ -189,7 +192,7 @@ def _exported_cameras(root: Path, scan: Path) -> dict[str, Any]:
 
 
 def _recorded_cameras(root: Path, scan: Path) -> dict[str, Any]:
-    """A scan's images in its ``.sens`` file."""
+    """Return the camera columns of a scan from its ``.sens`` file."""
     path = scan / f"{scan.name}.sens"
     if not path.is_file():
         return _cameras([], [], [], (0, 0), (0, 0), np.empty((3, 3)), np.empty((3, 3)), [])
@@ -219,7 +222,7 @@ def _cameras(
     depth_intrinsics: np.ndarray,
     poses: list[np.ndarray],
 ) -> dict[str, Any]:
-    """The columns on cameras of a scan, all of whose images one took; poses [4, 4] are camera to world."""
+    """Return the index columns of a scan's one camera; `poses` are [4, 4], camera to world, metres."""
     count = len(names)
     return {
         "camera_names": names,
@@ -234,7 +237,7 @@ def _cameras(
 
 
 def _matrix(path: Path) -> np.ndarray:
-    """A matrix [4, 4] from a text file."""
+    """Read a matrix [4, 4] float64 from a text file."""
     try:
         return np.loadtxt(path).reshape(4, 4)
     except FileNotFoundError:
@@ -244,7 +247,7 @@ def _matrix(path: Path) -> np.ndarray:
 
 
 def _image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image, pixels; no more than its header is read."""
+    """Return the height and width of an image in pixels, from its header alone."""
     try:
         with Image.open(path) as image:
             return image.size[::-1]

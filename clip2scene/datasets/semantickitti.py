@@ -1,7 +1,7 @@
 """SemanticKITTI: 19 classes, 64 beams, one colour camera (Behley et al. 2019; Geiger et al. 2012).
 
-Read as it is distributed, ``sequences/<XX>/`` with ``velodyne/*.bin``, ``labels/*.label``, ``image_2/*.png``,
-``calib.txt``, ``poses.txt`` and ``times.txt``. Every scan is a keyframe.
+The expected layout is the distributed one: ``sequences/<XX>/`` with ``velodyne/*.bin``, ``labels/*.label``,
+``image_2/*.png``, ``calib.txt``, ``poses.txt`` and ``times.txt``. Every scan is a keyframe.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ SPLITS: dict[str, frozenset[int]] = {
     "val": frozenset({8}),
     "test": frozenset(range(11, 22)),  # CLIP2Scene @ f37dae7 and SLidR @ 14729d0 stop at 20
 }
-"""Sequences by split: 19,130, 4,071 and 20,351 scans."""
-# SLidR @ 14729d0, downstream/dataloader_kitti.py: its phases for tuning are the same sequences here.
+"""Sequences of each split: 19,130 (train), 4,071 (val) and 20,351 (test) scans."""
+# SLidR @ 14729d0, downstream/dataloader_kitti.py, tunes on the same sequences under these names.
 _ALSO = {"train": ["parametrize"], "val": ["verifying"], "test": []}
 
 PERIOD = 0.1
-"""Seconds between scans where ``times.txt`` does not say."""
+"""Time between scans in sequences without ``times.txt``, seconds."""
 
 _IDS = {
     0: 0, 1: 0, 10: 1, 11: 2, 13: 5, 15: 3, 16: 5, 18: 4, 20: 5, 30: 6, 31: 7, 32: 8, 40: 9, 44: 10, 48: 11,
@@ -34,21 +34,23 @@ _IDS = {
     254: 6, 255: 8, 256: 5, 257: 5, 258: 4, 259: 5,
 }  # fmt: skip
 ID_TO_CLASS = np.array([_IDS.get(number, -1) for number in range(261)])
-"""[261] semantic id -> class of the single-scan benchmark, 0 = ignored, -1 = no such id (semantic-kitti-api,
-config/semantic-kitti.yaml, learning_map); ids from 252 on are of things that move."""
+"""[261] int64: class of each semantic id in the single-scan benchmark; 0 = ignored, -1 = no such id.
 
-# Mean and standard deviation of intensity over each data set (ScaLR @ 53c474d, datasets/*_for_scalr.py).
+Source: semantic-kitti-api, config/semantic-kitti.yaml, learning_map. Ids from 252 on are moving objects.
+"""
+
+# Mean and standard deviation of intensity in each data set (ScaLR @ 53c474d, datasets/*_for_scalr.py).
 _NUSCENES_INTENSITY = 18.742355, 22.04632
 _REMISSION = 0.28613698, 0.14090556
 
 
 class SemanticKITTI(Dataset):
-    """SemanticKITTI, and any data set in its format; sequences that are not there are left out.
+    """SemanticKITTI, and any data set in its format; missing sequences are left out.
 
-    Intensity is where ranges meet: nuScenes stores 0 to 255, SemanticKITTI a remission of 0 to 1. Here it
-    is shifted and scaled to nuScenes' mean and standard deviation, so that a network that knows one data set
-    is not lost on the other, and nuScenes keeps the values that every published network was trained on. The
-    released codes do something else: see `SemanticKITTIReleased`.
+    The two lidars differ in intensity: nuScenes stores 0 to 255, SemanticKITTI a remission of 0 to 1. This
+    class shifts and scales remission to nuScenes' mean and standard deviation, so that a network trained on
+    one data set transfers to the other. nuScenes keeps the values that every published network was trained
+    on. The released codes scale remission differently: see `SemanticKITTIReleased`.
     """
 
     name: ClassVar[str] = "semantickitti"
@@ -74,9 +76,9 @@ class SemanticKITTI(Dataset):
         "pole",
         "traffic_sign",
     )
-    # CLIP2Scene @ f37dae7, utils/prompt_engineering.py: here all words are apart.
+    # As in CLIP2Scene @ f37dae7, utils/prompt_engineering.py, where no name keeps its underscores.
     prompts: ClassVar[tuple[str, ...]] = tuple(name.replace("_", " ") for name in classes)
-    # Those of semantic-kitti-api, config/semantic-kitti.yaml (there blue, green, red).
+    # From semantic-kitti-api, config/semantic-kitti.yaml (stored there as blue, green, red).
     colours: ClassVar[np.ndarray] = np.array(
         [
             (100, 150, 245),
@@ -103,10 +105,10 @@ class SemanticKITTI(Dataset):
     )
 
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
-        """Rows follow the sorted paths: the released skip rule rests on that. There are no versions.
+        """Build the index in the order of the sorted paths, as the released skip rule requires.
 
-        Poses and calibration are read only where sweeps or images ask for them: fine-tuning needs no more
-        than ``velodyne`` and ``labels``.
+        SemanticKITTI has no versions. Poses and calibration are read only if sweeps or images need them, so
+        fine-tuning needs no more than ``velodyne`` and ``labels``.
         """
         scans = root.glob("sequences/[0-9][0-9]/velodyne/[0-9]*.bin")
         folders = sorted({path.parents[1] for path in scans})
@@ -116,18 +118,25 @@ class SemanticKITTI(Dataset):
         return pd.DataFrame([row for folder in folders for row in _rows(root, folder, sweeps)])
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Points [N, 3], metres, and intensity [N, 1] (float32 x, y, z, remission)."""
+        """Read points [N, 3] float32 (metres, lidar frame) and intensity [N, 1] float32 (see `intensity`).
+
+        The file holds float32 x, y, z and remission for each point.
+        """
         values = read_cloud(path, 4)
         return values[:, :3].copy(), self.intensity(values[:, 3:])
 
     @staticmethod
     def intensity(remission: np.ndarray) -> np.ndarray:
-        """Remission, 0 to 1, on nuScenes' scale: mean and standard deviation of each data set agree."""
+        """Rescale remission [N, 1] float32 (0 to 1) to nuScenes' mean and standard deviation of intensity."""
         (mean, deviation), (here, spread) = _NUSCENES_INTENSITY, _REMISSION
         return (remission - np.float32(here)) * np.float32(deviation / spread) + np.float32(mean)
 
     def read_labels(self, path: Path) -> np.ndarray:
-        """Labels [N], 0..19; the file holds a uint32 for each point, the upper 16 bits of it the instance."""
+        """Read labels [N] int64, 0..19.
+
+        The file holds one uint32 per point: the semantic id in the lower 16 bits, the instance in the upper
+        16.
+        """
         ids = read_values(path, np.uint32) & 0xFFFF
         labels = ID_TO_CLASS[np.minimum(ids, len(ID_TO_CLASS) - 1)]
         if (labels < 0).any():
@@ -137,21 +146,24 @@ class SemanticKITTI(Dataset):
 
 
 class SemanticKITTIReleased(SemanticKITTI):
-    """SemanticKITTI with intensity as the released codes have it, beside nuScenes' 0 to 255.
+    """SemanticKITTI with the intensity of the released codes, which does not match nuScenes' 0 to 255.
 
-    The `format` of a data set in the configuration, for cells that are to repeat what was published.
+    Use it as the `format` of a data set in the configuration to reproduce published results.
     """
 
     name: ClassVar[str] = "semantickitti_released"
 
     @staticmethod
     def intensity(remission: np.ndarray) -> np.ndarray:
-        """Remission + 1 (CLIP2Scene @ f37dae7 and SLidR @ 14729d0, downstream/dataloader_kitti.py)."""
+        """Return remission + 1, [N, 1] float32.
+
+        Source: CLIP2Scene @ f37dae7 and SLidR @ 14729d0, downstream/dataloader_kitti.py.
+        """
         return remission + np.float32(1)
 
 
 def _rows(root: Path, folder: Path, sweeps: int) -> list[dict[str, Any]]:
-    """The rows of one sequence; a file's number is its line in ``poses.txt`` and ``times.txt``."""
+    """Return the rows of one sequence; a file's number is its line in ``poses.txt`` and ``times.txt``."""
     scans, images = _stems(folder / "velodyne", ".bin"), set(_stems(folder / "image_2", ".png"))
     labels = set(_stems(folder / "labels", ".label"))
     numbers, path = [int(stem) for stem in scans], str(folder.relative_to(root))
@@ -190,9 +202,9 @@ _NO_CAMERA: dict[str, Any] = {
 
 
 def _camera(image: Path, calibration: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the index says of the left colour camera; all images of a sequence are of one size.
+    """Return the index columns of the left colour camera; all images of a sequence have one size.
 
-    P2 = K [I | t]: the camera stands beside camera 0, so t goes into the pose.
+    P2 = K [I | t]: the camera is offset from camera 0 by t, so t becomes part of the pose.
     """
     try:
         with Image.open(image) as opened:
@@ -210,11 +222,11 @@ def _camera(image: Path, calibration: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def read_calibration(path: Path) -> dict[str, np.ndarray]:
-    """The matrices of a ``calib.txt``, by name.
+    """Read the matrices of a ``calib.txt``, by name.
 
     Returns:
-        ``P2`` [3, 4], rectified camera 0 -> pixels of the left colour camera; ``Tr`` [4, 4], lidar ->
-        rectified camera 0, metres; and the file's other projections [3, 4].
+        ``P2`` [3, 4] float64, rectified camera 0 -> pixels of the left colour camera; ``Tr`` [4, 4] float64,
+        lidar -> rectified camera 0, metres; and the file's other projection matrices [3, 4].
 
     Raises:
         InputError: the file is missing or damaged, or lacks P2 or Tr.
@@ -229,7 +241,7 @@ def read_calibration(path: Path) -> dict[str, np.ndarray]:
 
 
 def _lidar_poses(path: Path, to_camera: np.ndarray, numbers: list[int]) -> np.ndarray:
-    """Lidar to a frame of the sequence [F, 4, 4], metres; ``poses.txt`` has the poses of camera 0."""
+    """Return [F, 4, 4] float64, lidar to the sequence's frame, metres; ``poses.txt`` holds camera-0 poses."""
     lines = _lines(path, "a pose a scan (or set the data set's `sweeps` to 0)")
     poses = np.tile(np.eye(4), (len(numbers), 1, 1))
     poses[:, :3] = _take(_numbers(lines, 12, path), numbers, path).reshape(-1, 3, 4)
@@ -237,14 +249,17 @@ def _lidar_poses(path: Path, to_camera: np.ndarray, numbers: list[int]) -> np.nd
 
 
 def _times(path: Path, numbers: list[int]) -> np.ndarray:
-    """Seconds of each scan since the sequence's start; where there is no ``times.txt``, at 10 Hz."""
+    """Return the time of each scan since the sequence's start, [F] float64, seconds.
+
+    Without ``times.txt``, scans are taken at 10 Hz.
+    """
     if not path.exists():
         return PERIOD * np.array(numbers)
     return _take(_numbers(_lines(path, "a time a scan"), 1, path)[:, 0], numbers, path)
 
 
 def _take(values: np.ndarray, numbers: list[int], path: Path) -> np.ndarray:
-    """The lines of these scans."""
+    """Return the rows of `values` for these scans."""
     if max(numbers) >= len(values):
         raise InputError(
             f"{path}: {len(values)} lines; expected one for scan {max(numbers):06d}, counted from 0"
@@ -253,7 +268,7 @@ def _take(values: np.ndarray, numbers: list[int], path: Path) -> np.ndarray:
 
 
 def _numbers(lines: list[str], count: int, path: Path) -> np.ndarray:
-    """Lines of `count` numbers each, [L, count] float64."""
+    """Parse lines of `count` numbers each into [L, count] float64."""
     try:
         values = np.array([line.split() for line in lines], np.float64).reshape(len(lines), count)
     except ValueError:
@@ -271,5 +286,5 @@ def _lines(path: Path, content: str) -> list[str]:
 
 
 def _stems(folder: Path, suffix: str) -> list[str]:
-    """Sorted names of a folder's files, without their suffix; none if there is no folder."""
+    """Return the sorted names of a folder's files without suffix; an empty list if there is no folder."""
     return sorted(path.stem for path in folder.glob(f"[0-9]*{suffix}") if path.stem.isdigit())

@@ -1,8 +1,8 @@
-"""ScanNet's ``.sens`` files: every RGB-D frame of a recording, with its pose, in one file.
+"""ScanNet's ``.sens`` files: all RGB-D frames of a recording, with their poses, in one file.
 
-The official readers are a C++ toolkit and a Python 2 script. The layout is that of version 4
-(ScanNet/ScanNet @ 3830fce, SensReader), little-endian throughout. Frames are found by their headers alone and
-stay where they are: an image is named by its part of the file (`clip2scene.files.part`).
+The official readers are a C++ toolkit and a Python 2 script. This module supports version 4 of the layout
+(ScanNet/ScanNet @ 3830fce, SensReader), little-endian throughout. It reads only the frame headers. Images
+stay in the file and are addressed by byte range (`clip2scene.datasets.parts.part`).
 """
 
 import struct
@@ -18,20 +18,21 @@ from clip2scene.errors import InputError
 
 VERSION = 4
 _JPEG, _ZLIB_USHORT, _UNIT = 2, 1, 1000.0
-_SIZES = struct.Struct("<iiIIIIfQ")  # codecs of colour and depth, their widths and heights, unit, frames
+# Codecs of colour and depth, width and height of colour, then of depth, depth units per metre, frames.
+_SIZES = struct.Struct("<iiIIIIfQ")
 _FRAME = np.dtype([("pose", "<f4", (4, 4)), ("timestamps", "<u8", 2), ("sizes", "<u8", 2)])
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What the headers of a ``.sens`` file say about its F frames.
+    """Headers of a ``.sens`` file with F frames.
 
     Attributes:
         colour_size, depth_size: Height and width of the images, pixels.
-        colour_intrinsics, depth_intrinsics: [3, 3] float64, pixels. Depth is registered to colour, so that
-            one pose serves both: the file's extrinsics are not to be applied (ScanNet/ScanNet issue 92).
+        colour_intrinsics, depth_intrinsics: [3, 3] float64, pixels. Depth is registered to colour, so one
+            pose serves both, and the file's extrinsics must not be applied (ScanNet/ScanNet issue 92).
         poses: [F, 4, 4] float64, camera to world, metres; not finite where tracking failed.
-        colour, depth: [F, 2] int64: start and length of each frame's JPEG and zlib stream in the file, bytes.
+        colour, depth: [F, 2] int64, bytes: start and length of each frame's JPEG and zlib stream in the file.
     """
 
     colour_size: tuple[int, int]
@@ -102,15 +103,15 @@ def write_recording(
     size: tuple[int, int],
     intrinsics: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Write a ``.sens`` file.
+    """Write a ``.sens`` file of F frames.
 
     Args:
-        path: The file.
-        images: JPEG streams of F colour images.
+        path: File to write.
+        images: F colour images as JPEG streams.
         depths: F depth images [H, W] uint16, millimetres.
         poses: F matrices [4, 4], camera to world, metres.
         size: Height and width of the colour images, pixels.
-        intrinsics: [3, 3] of colour and of depth.
+        intrinsics: [3, 3] of colour and of depth, pixels.
     """
     colour, depth = (np.eye(4, dtype="<f4") for _ in range(2))
     colour[:3, :3], depth[:3, :3] = intrinsics

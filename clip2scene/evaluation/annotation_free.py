@@ -10,8 +10,8 @@ from clip2scene.config import Config
 from clip2scene.datasets.index import load_frame, read_index
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
-from clip2scene.evaluation.metrics import confusion_matrix
-from clip2scene.evaluation.validation import predict, save_prediction, total_scores
+from clip2scene.evaluation.predictions import Predictions
+from clip2scene.evaluation.validation import predict
 from clip2scene.method.base import Method, Resources
 from clip2scene.method.registry import get_method
 from clip2scene.models.backbones import build_backbone
@@ -20,36 +20,30 @@ from clip2scene.models.weights import load_weights
 from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.projection import pair
 from clip2scene.pairing.samples import LabelledSamples
-from clip2scene.training.checkpoint import read_pretrained
+from clip2scene.task import Task
+from clip2scene.training.checkpoint import describe, read_pretrained, require
 from clip2scene.training.loop import launch
-from clip2scene.training.record import RunRecord
 
 
-def evaluate_annotation_free(
-    config: Config, checkpoint: Path, text: Path, dataset_name: str, index_path: Path, run: RunRecord
-) -> None:
-    """Evaluate a pre-trained method on a validation split without a label having been used.
+def compute(task: Task) -> None:
+    """Predict the validation split of a run of the stage ``annotation_free``: ``confusion.npz``.
 
-    ``metrics.json`` gets the scores over all points and, as ``scores_visible``, over the points that a
-    camera sees, which are those that the teacher's own labels can be judged on
-    (`clip2scene.evaluation.projection`); not where the data set has no images. ``predictions.npz`` gets the
-    first keyframe.
-
-    Args:
-        config: The configuration.
-        checkpoint: Of a pre-training run.
-        text: Text embeddings of the target's prompts.
-        dataset_name: Key of the target in the configuration.
-        index_path: Its index.
-        run: Record of this run.
+    It holds all points and, where the data set has images, the points that a camera sees: the teacher's own
+    labels can be judged on those alone (`clip2scene.evaluation.projection`).
 
     Raises:
         InputError: the checkpoint does not fit, or its method has no text alignment.
     """
-    data = config.datasets[dataset_name]
+    config, run, record = task.config, task.run, task.record
+    data = config.datasets[run.target]
     dataset = get_dataset(data.format)
-    index = read_index(index_path, data.root).split(data.val_split)
-    fabric = launch(config, run)
+    index = read_index(task.inputs["index"], data.root).split(data.val_split)
+    fabric = launch(config, record)
+    checkpoint, text = task.inputs["network"], task.inputs["text"]
+    expected = describe(config, run.method, run.backbone, run.pretrain)
+    if run.recipe in config.checkpoints:
+        expected["recipe"] = config.checkpoints[run.recipe].recipe
+    require(checkpoint, expected)
     method, meta = load_method(config, checkpoint, text, dataset.feature_channels)
     method = method.to(fabric.device).eval()
     embeddings = load_text(text, len(dataset.classes)).to(fabric.device)
@@ -59,33 +53,28 @@ def evaluate_annotation_free(
 
     cylindrical = meta["coordinates"] == "cylindrical"
     samples = LabelledSamples(dataset, index, data.voxel_size, cylindrical, augment=False, seed=run.seed)
-    size = len(dataset.classes) + 1
-    everywhere, visible = np.zeros((2, size, size), np.int64)
-    for number, batch, classes in predict(fabric, network, samples, config.workers):
+    point_sets = ("all", "visible") if index.has_images.any() else ("all",)
+    predictions = Predictions(fabric, index, len(dataset.classes), point_sets)
+    for number, batch, predicted in predict(fabric, network, samples, config.workers):
         labels = batch.labels.numpy()
-        everywhere += confusion_matrix(classes, labels, len(dataset.classes))
-        frame = load_frame(dataset, index.root, index.frames.iloc[number], labels=False)
-        seen = np.zeros_like(labels)
-        seen[pair(frame).point] = 1
-        visible += confusion_matrix(classes, labels * seen, len(dataset.classes))
+        predictions.add("all", number, predicted, labels)
+        if "visible" in point_sets:
+            frame = load_frame(dataset, index.root, index.frames.iloc[number], labels=False)
+            seen = np.zeros_like(labels)
+            seen[pair(frame).point] = 1
+            predictions.add("visible", number, predicted, labels * seen)
         if number == 0:
-            save_prediction(run.folder / "predictions.npz", batch.points.numpy(), labels, classes)
-    where = f"data set {dataset_name}, split {data.val_split}"
-    scores = {"scores": total_scores(fabric, dataset.classes, everywhere, where)}
-    if index.has_images.any():
-        seen_by = f"{where}, points that a camera sees"
-        scores["scores_visible"] = total_scores(fabric, dataset.classes, visible, seen_by)
-    if fabric.is_global_zero:
-        run.finish({name: values.to_json() for name, values in scores.items()})
+            predictions.keep(record.folder, batch.points.numpy(), labels, predicted)
+    predictions.save(record, f"data set {run.target}, split {data.val_split}")
 
 
 def load_method(config: Config, checkpoint: Path, text: Path, channels: int) -> tuple[Method, dict[str, Any]]:
-    """The method of a pre-training checkpoint with its weights, and the checkpoint's ``meta``.
+    """Return the method of a pre-training checkpoint with its weights, and the checkpoint's ``meta``.
 
     Args:
         config: The configuration.
-        checkpoint: Written by `clip2scene.training.pretrain.pretrain`.
-        text: Text embeddings, from which a method knows the width of the joint space.
+        checkpoint: Written by `clip2scene.training.pretrain.compute`.
+        text: Text embeddings, which tell a method the width of the joint space.
         channels: Input channels of the backbone.
 
     Raises:
@@ -96,15 +85,14 @@ def load_method(config: Config, checkpoint: Path, text: Path, channels: int) -> 
     backbone = build_backbone(meta["backbone"], channels, meta["width"], config.backend)
     method = get_method(meta["method"])(config, meta["recipe"], backbone, Resources(text=text))
     weights = {f"backbone.{name}": value for name, value in content["backbone"].items()} | content["method"]
-    if missing := load_weights(method, weights, checkpoint):
-        raise InputError(
-            f"{checkpoint}: lacks {', '.join(missing)} in the shape that {meta['method']} has here"
-        )
+    # modules that training alone uses are not built here
+    own = method.state_dict().keys()
+    load_weights(method, {name: value for name, value in weights.items() if name in own}, checkpoint)
     return method, meta
 
 
 def load_text(path: Path, classes: int) -> Tensor:
-    """Text embeddings [C, D].
+    """Read text embeddings [C, D] float32.
 
     Raises:
         InputError: the file holds something else, or another number of classes than `classes`.

@@ -1,4 +1,4 @@
-"""The interface of a pre-training method: CLIP2Scene, the baselines, and the next one."""
+"""Interface of a pre-training method, implemented by CLIP2Scene, the baselines and third-party methods."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from clip2scene.pairing.batch import Batch
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: for schedules, such as the start of self-training.
+    """Progress of training, for schedules such as the start of self-training.
 
     Attributes:
-        epoch: Epochs done, from 0.
-        epochs: Epochs in all.
-        step: Steps done in all epochs, from 0.
-        seed: Seed of the run; what a step draws at random comes from ``derive(seed, purpose, step)``, so that
-            a resumed run draws the same.
+        epoch: Number of completed epochs.
+        epochs: Total number of epochs.
+        step: Number of completed steps over all epochs.
+        seed: Seed of the run. A step draws random numbers from ``derive(seed, purpose, step)``, so that a
+            resumed run draws the same ones.
     """
 
     epoch: int
@@ -31,15 +31,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Resources:
-    """Files that stages before pre-training made; a method reads those it needs.
+    """Files written by the stages before pre-training; a method reads those it needs.
 
-    For evaluation (`Method.classify`) only `text` is given, so a method builds without the files that nothing
-    but `Method.training_step` reads.
+    For evaluation (`Method.classify`) only `text` is given, so a method must build without the files that
+    only `Method.training_step` uses.
 
     Attributes:
-        teacher: The CLIP checkpoint (`clip2scene.models.maskclip`).
-        text: Text embeddings [C, D] of the pre-training prompt set.
-        encoder: The self-supervised image encoder (`clip2scene.models.image_encoder`).
+        teacher: CLIP checkpoint (`clip2scene.models.maskclip`).
+        text: File of the text embeddings [C, D] of the pre-training prompt set.
+        encoder: Checkpoint of the self-supervised image encoder (`clip2scene.models.image_encoder`).
     """
 
     teacher: Path | None = None
@@ -48,40 +48,46 @@ class Resources:
 
 
 class Method(nn.Module, ABC):
-    """A pre-training method: modules, and the losses of one training step.
+    """A pre-training method: its modules and the losses of one training step.
 
     A method in another package subclasses this and registers a `clip2scene.method.spec.MethodSpec` under
-    the entry point group ``clip2scene.methods``. The training loop knows nothing of a method but what
-    stands here.
+    the entry point group ``clip2scene.methods``. The training loop uses only this interface.
 
     Attributes:
-        backbone: The 3D network; ``backbone(coordinates [V, 4], features [V, C]) -> [V, out_channels]``,
-            where ``backbone.out_channels`` tells the last.
+        backbone: 3D network, called as ``backbone(coordinates, features)`` with coordinates [V, 4] int32 and
+            features [V, C] float32. Returns [V, ``backbone.out_channels``].
     """
 
     backbone: nn.Module
 
     @abstractmethod
     def __init__(self, config: Config, recipe: str, backbone: nn.Module, resources: Resources) -> None:
-        """Build every module the method trains or reads; `backbone` is the network it pre-trains."""
+        """Build every module that the method trains or reads; `backbone` is the network to pre-train."""
         super().__init__()
 
     @abstractmethod
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The losses of one step, by name: scalars, added up and minimised by the loop.
+        """Return the scalar losses of one step by name; the training loop minimises their sum.
 
         Raises:
-            InputError: the batch lacks what the loss is made of, e.g. no point falls into any image.
+            InputError: the loss is undefined on this batch, e.g. no point projects into any image.
         """
 
     def inherited(self) -> dict[str, Tensor]:
-        """What fine-tuning starts from: by default the backbone's state_dict."""
+        """Return the weights that fine-tuning starts from: by default the backbone's state_dict."""
         return self.backbone.state_dict()
 
     def classify(self, features: Tensor, text: Tensor) -> Tensor:
-        """Class scores [V, C] of backbone features [V, F] against text embeddings [C, D].
+        """Score backbone features against class texts.
 
-        Only methods that align points with text can; the others raise.
+        Only methods that align points with text implement this.
+
+        Args:
+            features: [V, F] float, backbone features of voxels.
+            text: [C, D] float32, text embeddings of the classes.
+
+        Returns:
+            [V, C] class scores.
 
         Raises:
             InputError: the method cannot be evaluated without annotations.

@@ -1,4 +1,4 @@
-"""CLIP2Scene (Chen et al., CVPR 2023): CLIP's semantics, distilled into a 3D network through pixels."""
+"""CLIP2Scene (Chen et al., CVPR 2023): CLIP's semantics distilled into a 3D network through pixels."""
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +17,25 @@ from clip2scene.pairing.batch import Batch
 
 
 class Clip2Scene(Method):
-    """A 3D backbone with two linear maps into CLIP's joint space, trained against a frozen MaskCLIP.
+    """A 3D backbone with linear maps into CLIP's joint space, trained against a frozen MaskCLIP teacher.
 
-    The semantic loss and the spatial-temporal loss have a linear map each ("different learnable linear
-    layers", paper 3.3). Annotation-free evaluation uses that of the semantic loss (the released SPVCNN calls
-    it ``point_mapping_global`` and the other ``point_mapping_local``; its MinkUNet ``final`` and
-    ``local_feature``). A recipe without semantic loss has only the other, and is evaluated by it. One whose
-    points agree with ``pixels`` maps the teacher's values too (``image_mapping_local``), in training alone.
+    The semantic and the spatial-temporal loss each have their own linear map ("different learnable linear
+    layers", paper 3.3). The released SPVCNN calls them ``point_mapping_global`` (semantic) and
+    ``point_mapping_local`` (spatial-temporal), the released MinkUNet ``final`` and ``local_feature``.
+
+    Annotation-free evaluation uses the semantic map, or the spatial-temporal one in a recipe without the
+    semantic loss. A recipe with `agreement` ``pixels`` also maps the teacher's values linearly
+    (``image_mapping_local``), during training only.
     """
 
     def __init__(self, config: Config, recipe: str, backbone: nn.Module, resources: Resources) -> None:
-        """See `clip2scene.method.base.Method`; `recipe` is a key of `clip2scene.method.recipe.RECIPES`.
+        """Build the linear maps and load the texts and, if given, the teacher.
+
+        Args:
+            config: Configuration.
+            recipe: Key of `clip2scene.method.recipe.RECIPES`.
+            backbone: 3D network to pre-train.
+            resources: Text embeddings, and the teacher unless the method is only evaluated.
 
         Raises:
             InputError: there is no such recipe.
@@ -46,16 +54,15 @@ class Clip2Scene(Method):
                 self.image_mapping = nn.Linear(self.teacher.value_channels, sizes[1])
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The semantic and the spatial-temporal loss over all point-pixel pairs of all sweeps."""
+        """Return the semantic and the spatial-temporal loss over the point-pixel pairs of all sweeps."""
         if len(batch.pair_point) == 0:
             raise InputError(f"frames {', '.join(batch.ids)}: no point falls into any image")
         recipe, losses = self.recipe, {}
         values = self.teacher.values(batch.images)
-        pixels = self.at_pixels(self.teacher.project(values), batch)
+        pixels = self.at_pixels(self.teacher.to_joint_space(values), batch)
         pixels = F.normalize(pixels, dim=1) if recipe.normalise else pixels
-        labels = (pixels @ self.text.T).argmax(dim=1)  # [M], what CLIP sees
-        # Many pairs share a voxel, so the linear maps run on the voxels that pairs fall into, not on the
-        # pairs.
+        labels = (pixels @ self.text.T).argmax(dim=1)  # [M], pseudo labels
+        # Many pairs share a voxel, so the linear maps run once per paired voxel instead of once per pair.
         voxel, of_pair = torch.unique(batch.inverse[batch.pair_point], return_inverse=True)
         features = self.backbone(batch.coordinates, batch.features).index_select(0, voxel)
 
@@ -75,16 +82,19 @@ class Clip2Scene(Method):
 
     @staticmethod
     def at_pixels(maps: Tensor, batch: Batch) -> Tensor:
-        """What maps [L, C, h, w] of the batch's images have at the pixel of each pair, [M, C] float32."""
+        """Sample image feature maps [L, C, h, w] at the pixel of each pair; returns [M, C] float32."""
         pixel = batch.pair_image, batch.pair_row, batch.pair_column
         return sample_features(maps.float(), *pixel, batch.images.shape[-2:])
 
     def embed(self, linear: nn.Linear, features: Tensor) -> Tensor:
-        """Backbone features [V, F] in CLIP's joint space, [V, D] float32, normalised if the recipe says."""
+        """Map backbone features [V, F] to CLIP's joint space; returns [V, D] float32.
+
+        They are L2-normalised if the recipe says so.
+        """
         points = linear(features).float()
         return F.normalize(points, dim=1) if self.recipe.normalise else points
 
     def classify(self, features: Tensor, text: Tensor) -> Tensor:
-        """Scalar products [V, C] of backbone features [V, F] with text embeddings [C, D], no class 0."""
+        """Return dot products [V, C] of embedded features [V, F] with texts [C, D]; there is no class 0."""
         linear = self.semantic if self.semantic is not None else self.spatial_temporal
         return self.embed(linear, features) @ text.T

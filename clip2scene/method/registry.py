@@ -1,4 +1,4 @@
-"""The classes of registered methods. Importing this imports torch; `clip2scene.method.spec` does not."""
+"""Classes of the registered methods. This module imports torch; `clip2scene.method.spec` does not."""
 
 import pkgutil
 
@@ -8,10 +8,11 @@ from clip2scene.method.spec import method_spec
 
 
 def get_method(name: str) -> type[Method]:
-    """The class registered as `name`.
+    """Return the class of the method registered as `name`.
 
     Raises:
-        InputError: no method has this name (the nearest one is named), or it has nothing to pre-train.
+        InputError: no method has this name (the message suggests the nearest), or the method has no
+            pre-training.
     """
     implementation = method_spec(name).implementation
     if implementation is None:

@@ -1,4 +1,4 @@
-"""Switchable self-training, S3: labels come from the pixels or from the network itself (paper 3.4)."""
+"""Switchable self-training (S3): labels come from the pixels or from the network itself (paper 3.4)."""
 
 import torch
 from torch import Tensor
@@ -9,18 +9,19 @@ from clip2scene.seeding import derive
 
 
 def switch_labels(labels: Tensor, scores: Tensor, recipe: Recipe, progress: Progress) -> Tensor:
-    """Replace pixels' pseudo labels by the points' own predictions, at random, once training is under way.
+    """Replace the pixels' pseudo labels by the points' own predictions at random, from a given epoch on.
 
-    The paper starts "after 10 epochs" of 20. Runs of another length start after the same share of theirs.
+    The paper starts "after 10 epochs" of 20. Runs of another length start after the same share of their
+    epochs.
 
     Args:
-        labels: [M] pseudo labels of the pixels.
-        scores: [M, C] class scores of the points, whose largest is the prediction.
-        recipe: Start, probability, and whether a batch switches as a whole or each pair by itself.
-        progress: Where training stands; with the run's seed it fixes the draw.
+        labels: [M] int64, pseudo labels of the pixels.
+        scores: [M, C] float, class scores of the points; the arg max is the prediction.
+        recipe: Start, probability and granularity (whole batch or single pair) of the switch.
+        progress: Progress of training; its seed and step determine the draw.
 
     Returns:
-        [M] labels to train on.
+        [M] int64, labels to train on.
     """
     if progress.epoch / progress.epochs < recipe.self_training_start:
         return labels

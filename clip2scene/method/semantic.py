@@ -1,4 +1,4 @@
-"""Semantic consistency: points take the class that CLIP sees in their pixels (paper 3.2)."""
+"""Semantic consistency loss: points learn the class that CLIP predicts for their pixels (paper 3.2)."""
 
 import torch
 from torch import Tensor
@@ -8,33 +8,33 @@ from clip2scene.method.recipe import Recipe
 
 
 def semantic_loss(scores: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    """The semantic consistency loss as the recipe has it.
+    """Compute the semantic consistency loss of a recipe.
 
     Args:
-        scores: [M, C] D(t_c, p_i), scalar products of the points of M pairs with the texts of C classes.
-        labels: [M] 0..C-1, pseudo labels.
-        recipe: Which loss, and tau.
+        scores: [M, C] float, D(t_c, p_i): dot products of the points of M pairs with the texts of C classes.
+        labels: [M] int64, 0..C-1, pseudo labels.
+        recipe: Choice of loss, and tau.
 
     Returns:
-        A scalar.
+        Scalar loss.
     """
     return LOSSES[recipe.semantic](scores / recipe.temperature, labels)
 
 
 def equation_1(logits: Tensor, labels: Tensor) -> Tensor:
-    """Equation 1 as printed.
+    """Compute equation 1 as printed.
 
     L = - sum_c log( sum_{i: label c} exp(D(t_c, p_i) / tau) / sum_{j: label not c} exp(D(t_c, p_j) / tau) )
 
-    over the classes that occur among the labels. A batch in which only one class occurs has no negatives,
-    hence no contrast, and gives 0.
+    over the classes c that occur among the labels. A batch with a single class has no negatives; its loss
+    is 0.
 
     Args:
-        logits: [M, C] D(t_c, p_i) / tau.
-        labels: [M] 0..C-1.
+        logits: [M, C] float, D(t_c, p_i) / tau.
+        labels: [M] int64, 0..C-1.
 
     Returns:
-        A scalar, which may be negative: the positives are not in the denominator.
+        Scalar loss. It can be negative, since the denominator does not contain the positives.
     """
     present = torch.unique(labels)
     logits, positive = logits.index_select(1, present), labels[:, None] == present  # [M, P]
@@ -45,20 +45,20 @@ def equation_1(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each point over classes, a mean weighted by one over the root of its class's number.
+    """Compute the cross-entropy over classes, weighted by the inverse square root of class frequency.
 
     L = - sum_i w_i log( exp(D(t_c, p_i) / tau) / sum_k exp(D(t_k, p_i) / tau) ) / sum_i w_i,
 
-    where c is the label of i and w_i = M_c ** -1/2 with the M_c points of that label, the weights of
-    SalsaNext (Cortinhal et al., 2020): between all points alike, which forgets rare classes, and all
-    classes alike, which finds them everywhere.
+    where c is the label of point i and w_i = M_c ** -1/2 for M_c points of that label. These are the weights
+    of SalsaNext (Cortinhal et al., 2020), a compromise between weighting every point equally (rare classes
+    are ignored) and every class equally (rare classes are over-predicted).
 
     Args:
-        logits: [M, C] D(t_c, p_i) / tau.
-        labels: [M] 0..C-1.
+        logits: [M, C] float, D(t_c, p_i) / tau.
+        labels: [M] int64, 0..C-1.
 
     Returns:
-        A scalar, 0 or more.
+        Scalar loss, 0 or more.
     """
     count = torch.bincount(labels, minlength=logits.shape[1])  # [C]
     return F.cross_entropy(logits, labels, weight=count.clamp(min=1).to(logits.dtype).rsqrt())
@@ -69,4 +69,4 @@ LOSSES = {
     "cross_entropy": F.cross_entropy,
     "weighted_cross_entropy": weighted_cross_entropy,
 }
-"""By `Recipe.semantic`."""
+"""Losses by the value of `Recipe.semantic`: (logits [M, C], labels [M]) -> scalar."""

@@ -1,5 +1,7 @@
-"""Spatial-temporal consistency: points of several sweeps that share a grid cell agree with one feature fused
-from all of them and from their pixels (paper 3.3).
+"""Spatial-temporal consistency loss (paper 3.3).
+
+Points of several sweeps that share a grid cell are pulled towards one feature, fused from these points and
+their pixels.
 """
 
 import torch
@@ -12,22 +14,22 @@ from clip2scene.method.recipe import Recipe
 def spatial_temporal_loss(
     points: Tensor, pixels: Tensor, labels: Tensor, text: Tensor, cell: Tensor, recipe: Recipe
 ) -> Tensor:
-    """Equation 2: the pairs of a cell are drawn to its fused feature.
+    """Compute equation 2, which pulls the points of a cell towards its fused feature.
 
     L = sum_n sum_{i in g_n} (1 - sigmoid(D(p_i, f_n))) / N
 
-    A pair counts by itself, as in the released code: a point that two cameras see stands twice in its cell.
+    The sum runs over pairs, as in the released code: a point seen by two cameras counts twice in its cell.
 
     Args:
-        points: [M, D] point features p of the pairs.
-        pixels: [M, D] pixel features x of the pairs.
-        labels: [M] 0..C-1, pseudo labels of the pixels, never switched by self-training.
-        text: [C, D] text embeddings.
-        cell: [M] grid cell of each pair, any numbers.
-        recipe: Fusion, text, lambda, cap and reduction.
+        points: [M, D] float, point features p of the pairs.
+        pixels: [M, D] float, pixel features x of the pairs.
+        labels: [M] int64, 0..C-1, pseudo labels of the pixels; self-training never switches these.
+        text: [C, D] float, text embeddings.
+        cell: [M] int64, grid cell of each pair; the numbers may have gaps.
+        recipe: Fusion, attention text, lambda, cap and reduction.
 
     Returns:
-        A scalar.
+        Scalar loss.
     """
     chosen, cell, first = group(cell, recipe.cell_cap)
     points, pixels = points.index_select(0, chosen), pixels.index_select(0, chosen)
@@ -41,23 +43,23 @@ def spatial_temporal_loss(
 
 
 def pixel_disagreement(points: Tensor, pixels: Tensor) -> Tensor:
-    """1 - cosine of the point [M, D] and the pixel [M, D] of each pair, mean over pairs.
+    """Return 1 - cosine similarity of points [M, D] and pixels [M, D], averaged over the M pairs.
 
-    In place of equation 2 in the released code's ``scannet_loss``.
+    The released code's ``scannet_loss`` uses this instead of equation 2.
     """
     return (1 - cosine_similarity(points, pixels, dim=1)).mean()
 
 
 def group(cell: Tensor, cap: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Bring the pairs of each cell together.
+    """Sort pairs by cell and keep the first `cap` pairs of each.
 
     Args:
-        cell: [M] grid cell of each pair.
-        cap: How many pairs of a cell are kept, the first ones; None keeps all.
+        cell: [M] int64, grid cell of each pair.
+        cap: Number of pairs to keep per cell; None keeps all.
 
     Returns:
-        The pairs kept [M'], cell by cell and in their order; their cells [M'], renumbered 0..N-1; and where
-        in these each cell begins [N].
+        Indices [M'] of the kept pairs, sorted by cell and otherwise in their original order; their cells
+        [M'], renumbered 0..N-1; and the start [N] of each cell in these. All are int64.
     """
     chosen = torch.argsort(cell, stable=True)
     _, cell, counts = torch.unique_consecutive(cell[chosen], return_inverse=True, return_counts=True)
@@ -72,22 +74,22 @@ def group(cell: Tensor, cap: int | None) -> tuple[Tensor, Tensor, Tensor]:
 def attention(
     points: Tensor, pixels: Tensor, text: Tensor, cell: Tensor, cells: int, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
-    """Equation 4: a soft-max within each cell, over its pixels and points together.
+    """Compute equation 4: a softmax within each cell, over its pixels and points together.
 
     b_i = exp(D(p_i, t_i) / lambda) / sum_{j in g_n} (exp(D(x_j, t_j) / lambda) + exp(D(p_j, t_j) / lambda)),
 
-    and a_i the same with D(x_i, t_i) above. With fusion ``points`` there are no pixels: a is 0.
+    and a_i has D(x_i, t_i) in the numerator. With fusion ``points`` the pixels are left out: a is 0.
 
     Args:
-        points: [M, D] point features p.
-        pixels: [M, D] pixel features x.
-        text: [M, D] text t of each pair.
-        cell: [M] 0..cells-1.
-        cells: N.
+        points: [M, D] float, point features p.
+        pixels: [M, D] float, pixel features x.
+        text: [M, D] float, text embedding t of each pair.
+        cell: [M] int64, 0..cells-1.
+        cells: Number of cells N.
         recipe: Fusion and lambda.
 
     Returns:
-        b [M], the weights of the points, and a [M], those of the pixels.
+        Weights b [M] of the points and a [M] of the pixels.
     """
     scores = torch.stack([(points * text).sum(dim=1), (pixels * text).sum(dim=1)])  # [2, M]
     scores = scores / recipe.attention_temperature
@@ -102,11 +104,11 @@ def attention(
 
 
 def reduce(disagreement: Tensor, cells: int, recipe: Recipe) -> Tensor:
-    """Sum up the terms [M] of equation 2 over N `cells` as the recipe has it."""
+    """Reduce the terms [M] of equation 2 over `cells` cells to a scalar, as `recipe.reduction` says."""
     if recipe.reduction == "mean":
         return disagreement.mean()
     if recipe.reduction == "sum_per_cell":
         return disagreement.sum() / cells
     slots = cells * recipe.cell_cap
-    empty = slots - len(disagreement)  # zero features: 1 - sigmoid(0) each
+    empty = slots - len(disagreement)  # slots with zero features; each adds 1 - sigmoid(0)
     return (disagreement.sum() + 0.5 * empty) / slots

@@ -1,7 +1,10 @@
-"""What the workflow must know of a method before it runs: read at every job, so without torch."""
+"""Description of a method for the workflow. Every job imports this module, so it does not import torch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from clip2scene.config_data import Section
 from clip2scene.registry import entry, registered
 
 GROUP = "clip2scene.methods"
@@ -9,29 +12,34 @@ GROUP = "clip2scene.methods"
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method as it registers under the entry point group ``clip2scene.methods``.
+    """A method as registered under the entry point group ``clip2scene.methods``.
 
     Attributes:
-        implementation: ``module:Class`` of its `clip2scene.method.base.Method`; None: no pre-training.
-        needs: What its batches hold (``images``, ``sweeps``, ``superpixels``) and which resources it reads
-            (``teacher``, ``text``, ``encoder``).
-        recipes: The values its ``recipe`` may take in the table of experiments.
+        implementation: ``module:Class`` of its `clip2scene.method.base.Method`; None for no pre-training.
+        needs: Required contents of its batches (``images``, ``sweeps``, ``superpixels``) and required
+            resources (``teacher``, ``text``, ``encoder``).
+        recipes: Valid values of ``recipe`` in the table of experiments, each with the settings it stands for
+            (JSON values). These settings are part of a run's identity.
+        settings: Typed section of the method's settings, ``methods.<name>`` in the configuration; None if it
+            has none. A method that needs superpixels has a field ``superpixels`` with SLIC parameters
+            (`clip2scene.config.Superpixels`).
     """
 
     implementation: str | None
     needs: frozenset[str] = frozenset()
-    recipes: tuple[str, ...] = ("",)
+    recipes: Mapping[str, Any] = field(default_factory=lambda: {"": None})
+    settings: type[Section] | None = None
 
 
 def method_names() -> tuple[str, ...]:
-    """Names of all registered methods, sorted."""
+    """Return the sorted names of all registered methods."""
     return tuple(sorted(registered(GROUP).names))
 
 
 def method_spec(name: str) -> MethodSpec:
-    """The registered description of a method.
+    """Return the description that a method registered.
 
     Raises:
-        InputError: no method of that name is registered; the nearest name is given.
+        InputError: no method of this name is registered; the message suggests the nearest name.
     """
     return entry(GROUP, "method", name).load()

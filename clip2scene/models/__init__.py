@@ -1,1 +1,1 @@
-"""Networks: sparse 3D backbones, MaskCLIP on open_clip, image encoders on timm."""
+"""Networks: sparse 3D backbones, MaskCLIP on open_clip, and image encoders on timm."""

@@ -1,7 +1,8 @@
-"""CLIP models: which there are, how their checkpoint looks, and how one is built from it.
+"""CLIP models: their architectures, their checkpoint format, and loading.
 
 A teacher checkpoint is a dictionary of ``architecture``, ``model_cfg`` (open_clip's), ``mean`` [3], ``std``
-[3] and ``state_dict``, whatever the weights are from; it is loadable with ``weights_only=True``.
+[3] and ``state_dict``. The format does not depend on the source of the weights, and it loads with
+``weights_only=True``.
 """
 
 import difflib
@@ -20,15 +21,15 @@ EMBEDDED: dict[str, Any] = {
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 3], "width": 16, "head_width": 64},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
 }
-"""The small CLIP that the workflow trains: a narrow, shallow ModifiedResNet and a tiny text tower."""
+"""Small CLIP that the workflow trains: a narrow, shallow ModifiedResNet and a tiny text tower."""
 
 
 def model_config(architecture: str) -> dict[str, Any]:
-    """open_clip's configuration of an architecture.
+    """Return open_clip's configuration of an architecture.
 
     Raises:
-        InputError: open_clip has no such architecture (the nearest is named), or one that MaskCLIP is not
-            defined for: it needs CLIP's own ViT or modified ResNet and CLIP's own text tower.
+        InputError: open_clip does not have the architecture (the message names the nearest one), or MaskCLIP
+            is not defined for it. MaskCLIP needs CLIP's own ViT or modified ResNet and its own text tower.
     """
     if architecture == "embedded":
         return deepcopy(EMBEDDED)
@@ -49,7 +50,7 @@ def model_config(architecture: str) -> dict[str, Any]:
 
 
 def nearest(name: str, valid: list[str]) -> str:
-    """``, did you mean X?`` for a message, or nothing where no valid name is near."""
+    """Return ``, did you mean X?`` for an error message, or an empty string if no valid name is similar."""
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
     return f", did you mean {near[0]!r}?" if near else ""
 
@@ -57,7 +58,7 @@ def nearest(name: str, valid: list[str]) -> str:
 def save_clip(
     path: Path, model: CLIP, architecture: str, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
-    """Write a teacher checkpoint; `mean` and `std` are what images (0..1) are normalised by."""
+    """Write a teacher checkpoint; `mean` and `std` (RGB) normalise images with values in 0..1."""
     checkpoint = {
         "architecture": architecture,
         "model_cfg": model_config(architecture),
@@ -69,10 +70,13 @@ def save_clip(
 
 
 def load_clip(path: Path) -> tuple[CLIP, dict[str, Any]]:
-    """The frozen model of a teacher checkpoint, and the checkpoint.
+    """Load a teacher checkpoint.
+
+    Returns:
+        The frozen model in evaluation mode, and the checkpoint.
 
     Raises:
-        InputError: the file is missing or is no teacher checkpoint.
+        InputError: the file is missing or is not a teacher checkpoint.
     """
     checkpoint = read_checkpoint(path)
     if not {"model_cfg", "mean", "std", "state_dict"} <= checkpoint.keys():

@@ -1,4 +1,4 @@
-"""A network that is read and never trained."""
+"""Wrapper of a network that is used but never trained."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -8,19 +8,19 @@ from torch import nn
 
 
 class Frozen(nn.Module):
-    """Holds a network that moves between devices with its owner and is otherwise no part of it.
+    """Wrapper of a network that moves between devices with its owner and is otherwise independent of it.
 
-    Its weights are in no optimiser, in no checkpoint (they lie in a file of their own) and take no gradient,
-    and it stays in evaluation mode: batch norm keeps its statistics.
+    The network's weights receive no gradient. They are in no optimiser, and in no checkpoint because they
+    have a file of their own. The network stays in evaluation mode, so its batch norm statistics are fixed.
 
     Attributes:
-        network: The network.
+        network: The frozen network.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # faster on CPU and GPU
-        self._held = (network,)  # in a tuple, so that it is not registered
+        self._held = (network,)  # in a tuple, so that it is not registered as a submodule
 
     @property
     def network(self) -> nn.Module:  # noqa: D102
@@ -28,7 +28,7 @@ class Frozen(nn.Module):
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
-        """What the network makes of `inputs`."""
+        """Run the network on `inputs`, without gradients."""
         return self.network(*inputs)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:

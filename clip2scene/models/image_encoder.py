@@ -1,6 +1,7 @@
-"""Self-supervised image encoders, frozen, and the decoder by which PPKT and SLidR read them per pixel.
+"""Frozen self-supervised image encoders, and the decoder of PPKT and SLidR that gives features per pixel.
 
-An encoder checkpoint is a dictionary of ``architecture`` and ``state_dict``, whatever the weights are from.
+An encoder checkpoint is a dictionary of ``architecture`` and ``state_dict``. The format does not depend on
+the source of the weights.
 """
 
 from pathlib import Path
@@ -17,20 +18,21 @@ from clip2scene.models.frozen import Frozen
 from clip2scene.models.weights import load_weights, read_checkpoint
 
 EMBEDDED = {"channels": (16, 32, 64, 128), "stem_width": 16}
-"""What makes timm's resnet10t the ``embedded`` encoder: a quarter of its channels."""
+"""Arguments of the ``embedded`` encoder: timm's resnet10t with a quarter of its channels."""
 
 
 def build_encoder(architecture: str) -> nn.Module:
-    """A timm ResNet without its classifier.
+    """Build a timm ResNet without its classifier.
 
     Args:
         architecture: timm's name of a ResNet, or ``embedded``.
 
     Returns:
-        A module that maps normalised images [L, 3, H, W] to features [L, C, H / 32, W / 32], rounded up.
+        A module that maps normalised images [L, 3, H, W] float32 to features [L, C, H / 32, W / 32] float32,
+        with height and width rounded up.
 
     Raises:
-        InputError: timm has no such model (the nearest is named), or it is no ResNet.
+        InputError: timm does not have the model (the message names the nearest one), or it is not a ResNet.
     """
     if architecture == "embedded":
         return timm.create_model("resnet10t", num_classes=0, global_pool="", **EMBEDDED)
@@ -45,16 +47,17 @@ def build_encoder(architecture: str) -> nn.Module:
 
 
 def dilate(encoder: nn.Module, stride: int) -> None:
-    """Lower a ResNet's stride from 32 to 4, 8 or 16: the strides of its last stages become dilation.
+    """Lower a ResNet's stride from 32 to 16, 8 or 4 in place: dilation replaces the last stages' strides.
 
-    As torchvision's ``replace_stride_with_dilation``, by which SLidR gets its stride of 4 (valeoai/SLidR
-    @ 14729d0, model/image_model.py ``DilationFeatureExtractor``): weights are the same, features are denser.
+    This is torchvision's ``replace_stride_with_dilation``, with which SLidR obtains its stride of 4
+    (valeoai/SLidR @ 14729d0, model/image_model.py ``DilationFeatureExtractor``). The weights do not change;
+    the features become denser.
     """
     stages = (encoder.layer2, encoder.layer3, encoder.layer4)
     dilation = 1
     for stage in {32: (), 16: stages[2:], 8: stages[1:], 4: stages}[stride]:
         for name, module in list(stage.named_modules()):
-            if isinstance(module, nn.AvgPool2d):  # of the shortcut in ResNet-D
+            if isinstance(module, nn.AvgPool2d):  # in the shortcuts of ResNet-D
                 stage.set_submodule(name, nn.Identity())
             elif isinstance(module, nn.Conv2d):
                 if module.kernel_size == (3, 3):
@@ -65,12 +68,13 @@ def dilate(encoder: nn.Module, stride: int) -> None:
 
 
 class FrozenEncoder(nn.Module):
-    """An encoder that is never trained; normalises its images as ImageNet's.
+    """Frozen image encoder that normalises its images with the mean and standard deviation of ImageNet.
 
-    Batch norm keeps its statistics, as in SLidR (valeoai/SLidR @ 14729d0, pretrain/lightning_trainer.py).
+    The batch norm statistics do not change, as in SLidR (valeoai/SLidR @ 14729d0,
+    pretrain/lightning_trainer.py).
 
     Attributes:
-        out_channels: C.
+        out_channels: Channels of the features, C.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -84,14 +88,14 @@ class FrozenEncoder(nn.Module):
         self.register_buffer("std", std, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [L, C, h, w] of images [L, 3, H, W] uint8, RGB."""
+        """Encode RGB images [L, 3, H, W] uint8 to features [L, C, h, w]."""
         return self.encoder((images.float() / 255 - self.mean) / self.std)
 
 
 class PixelFeatures(nn.Module):
-    """A frozen encoder and a trained decoder: a 1 x 1 convolution, bilinear up-sampling, L2 normalisation.
+    """Frozen encoder with a trained decoder: 1 x 1 convolution, bilinear upsampling, L2 normalisation.
 
-    On an encoder of stride 4 this is SLidR's image network, on one of stride 32 it is PPKT's (valeoai/SLidR
+    With an encoder of stride 4 this is SLidR's image network; with stride 32 it is PPKT's (valeoai/SLidR
     @ 14729d0, model/image_model.py ``DilationFeatureExtractor``, ``PPKTFeatureExtractor``).
     """
 
@@ -101,19 +105,22 @@ class PixelFeatures(nn.Module):
         self.decoder = nn.Conv2d(encoder.out_channels, channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [L, channels, H, W], L2-normalised, of images [L, 3, H, W] uint8."""
+        """Map RGB images [L, 3, H, W] uint8 to L2-normalised features [L, channels, H, W]."""
         features = self.decoder(self.encoder(images))
         features = F.interpolate(features, images.shape[-2:], mode="bilinear", align_corners=True)
         return F.normalize(features, dim=1)
 
     def at(self, images: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """The rows ``forward(images)[image, :, row, column]``, [M, channels], without the full-size maps.
+        """Return ``forward(images)[image, :, row, column]`` without computing the full-size maps.
 
         Args:
-            images: [L, 3, H, W] uint8.
-            image: [M] int64, which of the L images.
-            row: [M] int64, 0..H-1.
-            column: [M] int64, 0..W-1.
+            images: [L, 3, H, W] uint8, RGB.
+            image: [M] int64, index of each pixel's image, 0..L-1.
+            row: [M] int64, pixel row, 0..H-1.
+            column: [M] int64, pixel column, 0..W-1.
+
+        Returns:
+            [M, channels] float32, L2-normalised.
         """
         features = self.decoder(self.encoder(images))  # [L, channels, h, w]
         cells = features.float().movedim(1, -1).flatten(0, 2)  # [L * h * w, channels]
@@ -130,21 +137,22 @@ class PixelFeatures(nn.Module):
 
 
 def _between(pixel: Tensor, pixels: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For pixels [M] of an axis: the cells before and after each [M], and the weight of the latter [M, 1]."""
+    """Return the two cells around each pixel of an axis, [M] int64 each, and the second's weight [M, 1]."""
     position = pixel * ((cells - 1) / max(pixels - 1, 1))
     before = position.long()
     return before, (before + 1).clamp(max=cells - 1), (position - before)[:, None]
 
 
 def load_image_encoder(path: Path, stride: int = 32) -> FrozenEncoder:
-    """The frozen encoder of a checkpoint.
+    """Load the frozen encoder of a checkpoint.
 
     Args:
         path: Encoder checkpoint.
-        stride: 32 as the network is (PPKT), or 16, 8, 4 by dilation (SLidR: 4).
+        stride: Stride of the features: 32 as in the original network (PPKT), or 16, 8 or 4 by dilation
+            (SLidR: 4).
 
     Raises:
-        InputError: the file is missing or is no encoder checkpoint.
+        InputError: the file is missing or is not an encoder checkpoint.
     """
     checkpoint = read_checkpoint(path)
     if not {"architecture", "state_dict"} <= checkpoint.keys():

@@ -1,4 +1,4 @@
-"""MaskCLIP: dense image features in CLIP's joint space, from the values of its last attention.
+"""MaskCLIP: dense image features in CLIP's joint space, from the values of its last attention layer.
 
 Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022; chongzhou96/MaskCLIP,
 mmseg/models/backbones/vit.py (``return_qkv``) and mmseg/models/decode_heads/maskclip_head.py.
@@ -18,16 +18,17 @@ from clip2scene.models.frozen import Frozen
 
 
 class MaskCLIP(nn.Module):
-    """The frozen image tower of CLIP, read densely.
+    """Frozen CLIP image tower that returns dense features.
 
-    Images are resized, in one step, to `image_scale` times their size, rounded to a multiple of the tower's
-    stride (patch size, or 32 for a modified ResNet), so that the feature map covers the image exactly.
-    (MaskCLIP pads below and to the right instead; both agree at sizes that are multiples, as 224 x 416 is.)
+    Images are resized in one step to `image_scale` times their size, rounded to a multiple of the tower's
+    stride (patch size, or 32 for a modified ResNet), so the feature map covers the image exactly. The
+    original MaskCLIP pads at the bottom and on the right instead. Both agree if the size is a multiple of the
+    stride, such as 224 x 416.
 
     Attributes:
         embed_dim: Channels of the joint space, D.
-        value_channels: Channels of what is projected into it, C.
-        stride: Pixels of the enlarged image a feature, along each axis.
+        value_channels: Channels of the attention values, C.
+        stride: Pixels of the resized image per feature, along each axis.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class MaskCLIP(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Dense features of images.
+        """Return the dense features of images in CLIP's joint space.
 
         Args:
             images: [L, 3, H, W] uint8, RGB.
@@ -57,11 +58,11 @@ class MaskCLIP(nn.Module):
         Returns:
             [L, D, h, w] float32, L2-normalised along D; h = H * image_scale / stride, rounded.
         """
-        return self.project(self.values(images))
+        return self.to_joint_space(self.values(images))
 
     @torch.no_grad()
     def values(self, images: Tensor) -> Tensor:
-        """Values [L, C, h, w] of the last attention of images [L, 3, H, W], before their projection."""
+        """Return the values [L, C, h, w] of the last attention layer for RGB images [L, 3, H, W] uint8."""
         size = [
             max(1, round(side * self.image_scale / self.stride)) * self.stride for side in images.shape[-2:]
         ]
@@ -71,22 +72,22 @@ class MaskCLIP(nn.Module):
         return (resnet_values if isinstance(tower, ModifiedResNet) else vit_values)(tower, images)
 
     @torch.no_grad()
-    def project(self, values: Tensor) -> Tensor:
-        """Values [L, C, h, w] in CLIP's joint space: [L, D, h, w], L2-normalised along D."""
+    def to_joint_space(self, values: Tensor) -> Tensor:
+        """Map values [L, C, h, w] into CLIP's joint space; returns [L, D, h, w], L2-normalised along D."""
         tower, values = self.tower.network, values.movedim(1, -1)
         dense = tower.attnpool.c_proj(values) if isinstance(tower, ModifiedResNet) else values @ tower.proj
         return F.normalize(dense.movedim(-1, 1), dim=1)
 
 
 def vit_values(tower: VisionTransformer, images: Tensor) -> Tensor:
-    """What a ViT projects, densely: the last block with its attention replaced by the identity.
+    """Return a ViT's values at every patch, with the attention of the last block replaced by the identity.
 
     Args:
-        tower: With a patch size of P.
-        images: [L, 3, H, W], normalised, H and W multiples of P.
+        tower: ViT with a patch size of P.
+        images: [L, 3, H, W] float32, normalised, H and W multiples of P.
 
     Returns:
-        [L, C, H / P, W / P].
+        [L, C, H / P, W / P] float32, before the layer that maps them into the joint space.
     """
     x = tower.conv1(images)
     height, width = x.shape[-2:]
@@ -97,7 +98,7 @@ def vit_values(tower: VisionTransformer, images: Tensor) -> Tensor:
     for block in blocks:
         x = block(x)
 
-    x = x[:, 1:]  # without attention, the class token has no part in the last block
+    x = x[:, 1:]  # without attention, the class token does not affect the last block
     value_weight, value_bias = last.attn.in_proj_weight.chunk(3)[2], last.attn.in_proj_bias.chunk(3)[2]
     value = last.attn.out_proj(F.linear(last.ln_1(x), value_weight, value_bias))
     x = x + last.ls_1(value)
@@ -106,7 +107,16 @@ def vit_values(tower: VisionTransformer, images: Tensor) -> Tensor:
 
 
 def resize_positions(embedding: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """A ViT's positional embedding [1 + grid, C], class token first, resized (bicubic) to [1 + size, C]."""
+    """Resize a ViT's positional embedding to another grid of patches, bicubically.
+
+    Args:
+        embedding: [1 + h * w, C] float32, class token first.
+        grid: Height and width (h, w) of the embedding's grid.
+        size: Height and width (H, W) of the new grid.
+
+    Returns:
+        [1 + H * W, C] float32; the class token is unchanged.
+    """
     token, positions = embedding[:1], embedding[1:]
     positions = positions.T.unflatten(1, grid)[None]
     positions = F.interpolate(positions, size, mode="bicubic", align_corners=False)
@@ -114,14 +124,14 @@ def resize_positions(embedding: Tensor, grid: tuple[int, int], size: tuple[int, 
 
 
 def resnet_values(tower: ModifiedResNet, images: Tensor) -> Tensor:
-    """What a modified ResNet's attention pool projects, at every position: v_proj(x).
+    """Return the values of a modified ResNet's attention pool at every position: v_proj(x).
 
     Args:
-        tower: open_clip's.
-        images: [L, 3, H, W], normalised, H and W multiples of 32.
+        tower: open_clip's modified ResNet.
+        images: [L, 3, H, W] float32, normalised, H and W multiples of 32.
 
     Returns:
-        [L, C, H / 32, W / 32].
+        [L, C, H / 32, W / 32] float32, before the layer that maps them into the joint space.
     """
     x = tower.stem(images)
     x = tower.layer4(tower.layer3(tower.layer2(tower.layer1(x))))
@@ -129,10 +139,11 @@ def resnet_values(tower: ModifiedResNet, images: Tensor) -> Tensor:
 
 
 def use_gelu(tower: VisionTransformer) -> None:
-    """Give a ViT GELU in place of its activation.
+    """Replace a ViT's activation by GELU, in place.
 
-    MaskCLIP does so with OpenAI's weights, which were trained with QuickGELU (chongzhou96/MaskCLIP @ 245d31f,
-    configs/_base_/models/maskclip_vit16.py ``act_cfg``), and so does CLIP2Scene. Texts keep their own.
+    MaskCLIP does so for OpenAI's weights, which were trained with QuickGELU (chongzhou96/MaskCLIP @ 245d31f,
+    configs/_base_/models/maskclip_vit16.py ``act_cfg``), and CLIP2Scene follows it. The text tower keeps its
+    own activation.
     """
     for block in tower.transformer.resblocks:
         block.mlp.gelu = nn.GELU()
@@ -141,17 +152,17 @@ def use_gelu(tower: VisionTransformer) -> None:
 def load_maskclip(
     path: Path, normalise: bool = True, image_scale: float = 1.0, gelu: bool = False
 ) -> MaskCLIP:
-    """MaskCLIP of a teacher checkpoint.
+    """Load MaskCLIP from a teacher checkpoint.
 
     Args:
         path: Teacher checkpoint.
-        normalise: Normalise the images as the teacher was trained; False leaves them in 0..1, as CLIP2Scene's
-            released code does.
+        normalise: Normalise the images as in the teacher's training. False leaves them in 0..1, as in
+            CLIP2Scene's released code.
         image_scale: Factor by which images are enlarged.
-        gelu: Run a ViT with GELU, whatever it was trained with; see `use_gelu`.
+        gelu: Run a ViT with GELU, regardless of the activation it was trained with; see `use_gelu`.
 
     Raises:
-        InputError: the file is missing or is no teacher checkpoint.
+        InputError: the file is missing or is not a teacher checkpoint.
     """
     clip, checkpoint = load_clip(path)
     if gelu and isinstance(clip.visual, VisionTransformer):
@@ -164,19 +175,19 @@ def load_maskclip(
 def sample_features(
     features: Tensor, image: Tensor, row: Tensor, column: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """Features at pixels, as bilinear up-sampling to the image's size (align_corners False) would give them.
+    """Sample features at pixels, as if upsampled bilinearly to the image size (align_corners=False).
 
-    Only the pixels asked for are computed: up-sampled maps of 512 channels would take gigabytes.
+    Only the requested pixels are computed: upsampled maps of 512 channels would take gigabytes.
 
     Args:
-        features: [L, D, h, w].
-        image: [M] int64, which of the L images.
-        row: [M] int64, 0..H-1.
-        column: [M] int64, 0..W-1.
-        size: Height and width (H, W) of the images that `row` and `column` count in.
+        features: [L, D, h, w] float32.
+        image: [M] int64, index of each pixel's image, 0..L-1.
+        row: [M] int64, pixel row, 0..H-1.
+        column: [M] int64, pixel column, 0..W-1.
+        size: Height and width (H, W) of the images to which `row` and `column` refer, in pixels.
 
     Returns:
-        [M, D].
+        [M, D] float32.
     """
     maps = features.movedim(1, -1)  # [L, h, w, D]
     top, bottom, down = _neighbours(row, maps.shape[1], size[0])
@@ -187,7 +198,7 @@ def sample_features(
 
 
 def _neighbours(pixel: Tensor, cells: int, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For pixels [M] of an axis: the cells before and after each [M], and the weight of the latter [M, 1]."""
+    """Return the two cells around each pixel of an axis, [M] int64 each, and the second's weight [M, 1]."""
     position = ((pixel + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
     before = position.long().clamp(max=cells - 1)
     return before, (before + 1).clamp(max=cells - 1), (position - before)[:, None]

@@ -1,4 +1,4 @@
-"""The sparse residual U-Net (MinkUNet; Choy et al., CVPR 2019) and the parts that SPVCNN shares with it."""
+"""Sparse residual U-Net (MinkUNet; Choy et al., CVPR 2019), and the parts that it shares with SPVCNN."""
 
 from itertools import pairwise
 
@@ -6,24 +6,26 @@ from torch import Tensor, nn
 
 from clip2scene.sparse import Backend, SparseBatchNorm, SparseConv3d, SparseReLU, SparseTensor, concatenate
 
-_MOMENTUM = (
-    0.05  # of every norm but those in the residual branches (valeoai/SLidR and CLIP2Scene: bn_momentum)
-)
+# batch norm momentum outside the residual branches (``bn_momentum`` in valeoai/SLidR and CLIP2Scene)
+_MOMENTUM = 0.05
 
 
 def conv_norm_relu(
     in_channels: int, out_channels: int, momentum: float = 0.1, **kernel: int
 ) -> nn.Sequential:
-    """Convolution, batch norm, ReLU."""
+    """Build a convolution with batch norm and ReLU; `kernel` holds the convolution's other arguments."""
     conv = SparseConv3d(in_channels, out_channels, **kernel)
     return nn.Sequential(conv, SparseBatchNorm(out_channels, momentum), SparseReLU())
 
 
 class BasicBlock(nn.Module):
-    """relu(x + norm(conv(relu(norm(conv(x)))))), x through a 1x1x1 convolution where the width changes."""
+    """Residual block: relu(x + norm(conv(relu(norm(conv(x)))))).
+
+    The shortcut is a 1x1x1 convolution with batch norm if the width changes, and the identity otherwise.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, momentum: float) -> None:
-        """Two 3x3x3 convolutions; `momentum` is that of the shortcut's norm."""
+        """Create two 3x3x3 convolutions; `momentum` applies to the batch norm of the shortcut."""
         super().__init__()
         self.conv1 = SparseConv3d(in_channels, out_channels, kernel_size=3)
         self.norm1 = SparseBatchNorm(out_channels)
@@ -36,7 +38,7 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(shortcut, SparseBatchNorm(out_channels, momentum))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """Features [V, C_in] to [V, C_out] at the same voxels."""
+        """Map features [V_s, C_in] to [V_s, C_out] at the same voxels."""
         y = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
         return self.relu(y.with_features(y.features.add_(self.downsample(x).features)))
 
@@ -47,26 +49,26 @@ def _blocks(in_channels: int, out_channels: int, n_blocks: int, momentum: float)
 
 
 class Down(nn.Module):
-    """One level down: a strided convolution that keeps the width, then residual blocks."""
+    """Encoder level: a strided convolution that keeps the width, then residual blocks."""
 
     def __init__(self, in_channels: int, out_channels: int, n_blocks: int, momentum: float = 0.1) -> None:
-        """`momentum` is that of the norms outside the residual branches."""
+        """Create the level; `momentum` applies to the batch norms outside the residual branches."""
         super().__init__()
         self.conv = conv_norm_relu(in_channels, in_channels, momentum, kernel_size=2, stride=2)
         self.blocks = _blocks(in_channels, out_channels, n_blocks, momentum)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """Features [V_s, C_in] to [V_2s, C_out]."""
+        """Map features [V_s, C_in] at stride s to [V_2s, C_out] at stride 2s."""
         return self.blocks(self.conv(x))
 
 
 class Up(nn.Module):
-    """One level up: a transposed convolution, the encoder's features beside it, then residual blocks."""
+    """Decoder level: a transposed convolution, concatenation with the skip features, then residual blocks."""
 
     def __init__(
         self, in_channels: int, skip_channels: int, out_channels: int, n_blocks: int, momentum: float = 0.1
     ) -> None:
-        """`momentum` is that of the norms outside the residual branches."""
+        """Create the level; `momentum` applies to the batch norms outside the residual branches."""
         super().__init__()
         self.conv = conv_norm_relu(
             in_channels, out_channels, momentum, kernel_size=2, stride=2, transposed=True
@@ -74,15 +76,17 @@ class Up(nn.Module):
         self.blocks = _blocks(out_channels + skip_channels, out_channels, n_blocks, momentum)
 
     def forward(self, x: SparseTensor, skip: SparseTensor) -> SparseTensor:
-        """Features [V_2s, C_in] and the encoder's [V_s, C_skip] to [V_s, C_out]."""
+        """Map features [V_2s, C_in] and skip features [V_s, C_skip] of the encoder to [V_s, C_out]."""
         return self.blocks(concatenate(self.conv(x), skip))
 
 
 class MinkUNet(nn.Module):
-    """Trunk of Res16UNet34C (valeoai/SLidR model/res16unet.py), MinkUNet14A (CLIP2Scene model/minkunet.py).
+    """Trunk of Res16UNet34C and MinkUNet14A.
+
+    Sources: valeoai/SLidR model/res16unet.py (Res16UNet34C), CLIP2Scene model/minkunet.py (MinkUNet14A).
 
     Attributes:
-        out_channels: Channels of the features it returns.
+        out_channels: Channels of the output features.
     """
 
     def __init__(
@@ -92,9 +96,9 @@ class MinkUNet(nn.Module):
 
         Args:
             in_channels: Channels of the input features.
-            channels: 9 widths: stem, 4 levels down, 4 levels up.
-            layers: 8 numbers of residual blocks: 4 levels down, 4 levels up.
-            backend: Who convolves.
+            channels: Widths of the stem, the 4 encoder levels and the 4 decoder levels (9 numbers).
+            layers: Residual blocks in each of the 4 encoder levels and the 4 decoder levels (8 numbers).
+            backend: Sparse-convolution backend.
         """
         super().__init__()
         self.out_channels = channels[8]
@@ -109,17 +113,17 @@ class MinkUNet(nn.Module):
         )
 
     def forward(self, coordinates: Tensor, features: Tensor) -> Tensor:
-        """Features of every voxel.
+        """Compute the features of every voxel.
 
         Args:
-            coordinates: [V, 4] int32 (cloud, x, y, z), every voxel once; negative ones are allowed.
-            features: [V, C].
+            coordinates: [V, 4] int32 (cloud, x, y, z), every voxel once; negative coordinates are allowed.
+            features: [V, in_channels].
 
         Returns:
             [V, out_channels], in the order of the input.
 
         Raises:
-            InputError: there is no voxel, one is out of range, or one occurs twice.
+            InputError: there is no voxel, a voxel is out of range, or a voxel occurs twice.
         """
         geometry = self.backend(coordinates)
         encoded = [self.stem(SparseTensor(geometry.sort(features), geometry))]

@@ -1,4 +1,4 @@
-"""Text embeddings of classes, averaged over 85 templates (CLIP2Scene, utils/prompt_engineering.py)."""
+"""Text embeddings of class names, averaged over 85 templates (CLIP2Scene, utils/prompt_engineering.py)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,11 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES, tokenize
 from torch import Tensor
 from torch.nn import functional as F
 
+from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
 from clip2scene.models.clip import load_clip
 from clip2scene.models.weights import read_checkpoint, write_checkpoint
+from clip2scene.task import Task
 
 TEMPLATES: tuple[str, ...] = (
     *(template("{}") for template in OPENAI_IMAGENET_TEMPLATES),
@@ -20,12 +22,12 @@ TEMPLATES: tuple[str, ...] = (
     "this is the {} in the scene.",
     "this is one {} in the scene.",
 )
-"""CLIP's 80 ImageNet templates, and MaskCLIP's five for scenes."""
+"""Prompt templates: CLIP's 80 for ImageNet, and MaskCLIP's five for scenes."""
 
 
 @torch.no_grad()
 def text_embeddings(teacher: Path, prompts: Sequence[str]) -> Tensor:
-    """Embed class names: each template's embedding is L2-normalised, then their mean is.
+    """Embed class names: L2-normalise the embedding of each template, average, and L2-normalise the mean.
 
     Args:
         teacher: Teacher checkpoint.
@@ -42,16 +44,29 @@ def text_embeddings(teacher: Path, prompts: Sequence[str]) -> Tensor:
     return F.normalize(torch.stack(embeddings), dim=-1)
 
 
+def compute(task: Task) -> None:
+    """Embed the prompts of a run of the stage ``text``: ``text.pt``.
+
+    Raises:
+        InputError: the teacher's checkpoint is damaged.
+    """
+    torch.set_num_threads(task.config.threads)
+    task.record.begin(task.config, "cpu")
+    prompts = get_dataset(task.config.datasets[task.run.target].format).prompts
+    write_text_embeddings(task.inputs["teacher"], prompts, task.record.folder / "text.pt")
+    task.record.finish()
+
+
 def write_text_embeddings(teacher: Path, prompts: Sequence[str], out: Path) -> None:
-    """Write the embeddings of `prompts` to `out`; see `load_text_embeddings`."""
+    """Embed C class names `prompts` and write them to `out`; `load_text_embeddings` reads the file."""
     write_checkpoint(out, {"prompts": list(prompts), "embeddings": text_embeddings(teacher, prompts)})
 
 
 def load_text_embeddings(path: Path) -> Tensor:
-    """Text embeddings [C, D] float32 that `write_text_embeddings` wrote.
+    """Load the text embeddings [C, D] float32 written by `write_text_embeddings`.
 
     Raises:
-        InputError: the file is missing or holds something else.
+        InputError: the file is missing or does not hold text embeddings.
     """
     saved = read_checkpoint(path)
     if "embeddings" not in saved:

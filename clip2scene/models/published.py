@@ -1,31 +1,33 @@
-"""Tensors of 3D networks as the released codes name and lay them out, and as we do.
+"""Conversion of 3D network weights between the names and layouts of the released codes and ours.
 
-MinkUNet in MinkowskiEngine's layout (valeoai/SLidR @ 14729d0 model/res16unet.py, runnanchen/CLIP2Scene
-@ f37dae7 model/minkunet.py) and SPVCNN in torchsparse's (CLIP2Scene @ f37dae7 model/spvcnn.py).
+MinkUNet has MinkowskiEngine's layout (valeoai/SLidR @ 14729d0 model/res16unet.py, runnanchen/CLIP2Scene
+@ f37dae7 model/minkunet.py), SPVCNN has torchsparse's (CLIP2Scene @ f37dae7 model/spvcnn.py).
 """
 
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from clip2scene.errors import InputError
 from clip2scene.models.minkunet import MinkUNet
 from clip2scene.models.spvcnn import SPVCNN
 
+# linear heads by network and method: our name, the released code's name
 _HEADS = {
     (MinkUNet, "slidr"): {"linear": "final"},
     (MinkUNet, "ppkt"): {"linear": "final"},
     (MinkUNet, "clip2scene"): {"semantic": "final", "spatial_temporal": "local_feature"},
     (SPVCNN, "clip2scene"): {"semantic": "point_mapping_global", "spatial_temporal": "point_mapping_local"},
-}  # the linear maps on top of a network, by network and method: our name, theirs
+}
 
 
 class Parts(NamedTuple):
-    """A trained network.
+    """Tensors of a trained network.
 
     Attributes:
         backbone: State dict of our backbone.
-        heads: The method's linear maps, by our names.
-        rest: What a published network has beyond these, as it was: e.g. its classifier.
+        heads: Tensors of the method's linear heads, under our names.
+        rest: All other tensors of a published network, unchanged, e.g. its classifier.
     """
 
     backbone: dict[str, Tensor]
@@ -34,12 +36,15 @@ class Parts(NamedTuple):
 
 
 def from_published(weights: dict[str, Tensor], backbone: nn.Module, method: str) -> Parts:
-    """Take a published network apart; the inverse of `to_published`.
+    """Split a published network into backbone, heads and the rest; the inverse of `to_published`.
 
     Args:
-        weights: Its state dict.
-        backbone: Our network, whose tensors are looked for by name and shape.
-        method: Method that trained it.
+        weights: State dict of the published network.
+        backbone: Our network, whose tensors are matched by name.
+        method: Method that trained the published network.
+
+    Raises:
+        InputError: a tensor of the backbone has another shape.
     """
     network, parts = type(backbone), Parts({}, {}, dict(weights))
     for name, ours in backbone.state_dict().items():
@@ -48,9 +53,10 @@ def from_published(weights: dict[str, Tensor], backbone: nn.Module, method: str)
         value = weights[theirs]
         if name.endswith(".kernel"):
             value = value[None] if value.ndim == 2 else _reorder(value, network)
-        if value.shape == ours.shape:
-            parts.backbone[name] = value
-            del parts.rest[theirs]
+        if value.shape != ours.shape:
+            raise InputError(f"{theirs}: has the shape {list(value.shape)}; expected {list(ours.shape)}")
+        parts.backbone[name] = value
+        del parts.rest[theirs]
     for ours, theirs in _HEADS.get((network, method), {}).items():
         weight = f"{theirs}.kernel" if network is MinkUNet else f"{theirs}.weight"
         if {weight, f"{theirs}.bias"} <= weights.keys():
@@ -61,7 +67,10 @@ def from_published(weights: dict[str, Tensor], backbone: nn.Module, method: str)
 
 
 def to_published(parts: Parts, network: type[nn.Module], method: str) -> dict[str, Tensor]:
-    """The state dict that the released code of `network` and `method` reads, without heads that it lacks."""
+    """Return the state dict that the released code of `network` and `method` loads.
+
+    Heads that the released code does not have are left out.
+    """
     weights = dict(parts.rest)
     for name, value in parts.backbone.items():
         if name.endswith(".kernel"):
@@ -70,7 +79,7 @@ def to_published(parts: Parts, network: type[nn.Module], method: str) -> dict[st
     for ours, theirs in _HEADS.get((network, method), {}).items():
         if f"{ours}.weight" in parts.heads:
             weight, bias = parts.heads[f"{ours}.weight"], parts.heads[f"{ours}.bias"]
-            if network is MinkUNet:  # a convolution of kernel 1
+            if network is MinkUNet:  # theirs is a convolution with kernel size 1
                 weights |= {f"{theirs}.kernel": weight.T.contiguous(), f"{theirs}.bias": bias[None]}
             else:
                 weights |= {f"{theirs}.weight": weight, f"{theirs}.bias": bias}
@@ -78,10 +87,10 @@ def to_published(parts: Parts, network: type[nn.Module], method: str) -> dict[st
 
 
 def _reorder(kernel: Tensor, network: type[nn.Module]) -> Tensor:
-    """A kernel [K, C_in, C_out] with its offsets in the other engine's order; its own inverse.
+    """Convert a kernel [K, C_in, C_out] between our order of offsets and the network's; its own inverse.
 
-    Ours is MinkowskiEngine's, x fastest. torchsparse 1.4.0 counts even kernels z fastest, and odd ones as
-    MinkowskiEngine does (mit-han-lab/torchsparse @ 74099d1, torchsparse/nn/utils/kernel.py).
+    Our order is MinkowskiEngine's, x fastest. torchsparse 1.4.0 orders even kernels with z fastest, and odd
+    kernels as MinkowskiEngine does (mit-han-lab/torchsparse @ 74099d1, torchsparse/nn/utils/kernel.py).
     """
     if network is not SPVCNN or len(kernel) != 8:
         return kernel
@@ -89,7 +98,7 @@ def _reorder(kernel: Tensor, network: type[nn.Module]) -> Tensor:
 
 
 def _published_name(name: str, network: type[nn.Module]) -> str:
-    """The released code's name of a tensor of our `network`."""
+    """Return the released code's name of a tensor of our `network`."""
     return (_minkowski_name if network is MinkUNet else _torchsparse_name)(name)
 
 

@@ -1,4 +1,4 @@
-"""SPVCNN (Tang et al., ECCV 2020), the 3D network of CLIP2Scene on lidar."""
+"""SPVCNN (Tang et al., ECCV 2020), CLIP2Scene's 3D network for lidar."""
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,16 @@ def _point_transform(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class SPVCNN(nn.Module):
-    """Trunk of SPVCNN as in runnanchen/CLIP2Scene model/spvcnn.py: a sparse U-Net beside a branch of points.
+    """Trunk of SPVCNN as in runnanchen/CLIP2Scene model/spvcnn.py: a sparse U-Net with a point branch.
 
-    The released code makes its points of the integer voxel coordinates, so points are the finest voxels here.
-    At stride 1 the exchange between the two is then the identity and is left out; at strides 16 and 4 voxels
-    reach points by trilinear interpolation, and points reach voxels by their mean. (Its first voxelisation
-    floors x * 0.05 / 0.05 in float32, which moves some negative coordinates by one: a defect, not copied.)
+    The released code creates its points from the integer voxel coordinates, so the points are the finest
+    voxels here. At stride 1 the exchange between the branches is then the identity and is left out. At
+    strides 16 and 4, voxel features are interpolated trilinearly at the points, and point features are
+    averaged over each voxel. The first voxelisation of the released code floors x * 0.05 / 0.05 in float32,
+    which moves some negative coordinates by one. This defect is not reproduced.
 
     Attributes:
-        out_channels: Channels of the features it returns: those of strides 16, 4 and 1 side by side.
+        out_channels: Channels of the output features: those of strides 16, 4 and 1, concatenated.
     """
 
     def __init__(
@@ -32,9 +33,9 @@ class SPVCNN(nn.Module):
 
         Args:
             in_channels: Channels of the input features.
-            channels: 9 widths: stem, 4 levels down, 4 levels up.
-            layers: 8 numbers of residual blocks: 4 levels down, 4 levels up.
-            backend: Who convolves.
+            channels: Widths of the stem, the 4 encoder levels and the 4 decoder levels (9 numbers).
+            layers: Residual blocks in each of the 4 encoder levels and the 4 decoder levels (8 numbers).
+            backend: Sparse-convolution backend.
         """
         super().__init__()
         self.out_channels = channels[4] + channels[6] + channels[8]
@@ -55,17 +56,17 @@ class SPVCNN(nn.Module):
         )
 
     def forward(self, coordinates: Tensor, features: Tensor) -> Tensor:
-        """Features of every voxel.
+        """Compute the features of every voxel.
 
         Args:
-            coordinates: [V, 4] int32 (cloud, x, y, z), every voxel once; negative ones are allowed.
-            features: [V, C].
+            coordinates: [V, 4] int32 (cloud, x, y, z), every voxel once; negative coordinates are allowed.
+            features: [V, in_channels].
 
         Returns:
             [V, out_channels], in the order of the input.
 
         Raises:
-            InputError: there is no voxel, one is out of range, or one occurs twice.
+            InputError: there is no voxel, a voxel is out of range, or a voxel occurs twice.
         """
         geometry = self.backend(coordinates)
         x0 = self.stem(SparseTensor(geometry.sort(features), geometry))
@@ -84,10 +85,10 @@ class SPVCNN(nn.Module):
 
     @staticmethod
     def _to_points(x: SparseTensor) -> Tensor:
-        """Features [V_s, C] of voxels at the points, [V, C]."""
+        """Interpolate voxel features [V_s, C] at the points; returns [V, C]."""
         return x.geometry.interpolate(x.features, x.stride)
 
     @staticmethod
     def _to_voxels(points: Tensor, like: SparseTensor) -> SparseTensor:
-        """Features [V, C] of points at the voxels of `like`, [V_s, C]."""
+        """Average point features [V, C] over the voxels of `like`; returns features [V_s, C]."""
         return like.with_features(like.geometry.average(points, like.stride))

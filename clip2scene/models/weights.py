@@ -1,4 +1,4 @@
-"""Reading weights that others made: safely, and only where enough of them find their place."""
+"""Weights: read without running code, and loaded only where they fit."""
 
 import pickle
 import re
@@ -12,6 +12,8 @@ from clip2scene.errors import InputError
 from clip2scene.files import atomic
 
 MINIMUM_SHARE = 0.95
+"""Least share of a published 3D network's tensors that must find their place."""
+_COUNTER = "num_batches_tracked"
 
 
 class _Unread:
@@ -62,35 +64,73 @@ def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> list[str]:
-    """Load `weights` into `model`; names that it does not have are left out.
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
+    """Load `weights` into `model`, all of them or none.
+
+    The counters of batch norm layers (``num_batches_tracked``) may be missing: nothing reads them.
 
     Args:
-        model: Changed in place; what `weights` lacks keeps its values.
+        model: Changed in place.
         weights: State dict.
-        source: Where the weights are from, for the message.
-
-    Returns:
-        Names of the model's tensors that `weights` lacks or has in another shape, at most 5 %.
+        source: Origin of the weights, for the message.
 
     Raises:
-        InputError: fewer than 95 % of the model's tensors are there in the right shape; names the others.
+        InputError: a tensor of the model is missing or of another shape, one is left over, or a value is not
+            finite; the tensors are named.
     """
     expected = model.state_dict()
-    found = {
-        name: value
-        for name, value in weights.items()
-        if name in expected and value.shape == expected[name].shape
-    }
+    missing = [name for name in expected if name not in weights and not name.endswith(_COUNTER)]
+    if missing or (left := [name for name in weights if name not in expected]):
+        what, names = ("lacks", missing) if missing else ("holds, beside the model's tensors,", left)
+        raise InputError(f"{source}: {what} {listed(names)}; expected the model's {len(expected)} tensors")
+    refuse_unfit(expected, weights, source)
+    model.load_state_dict(weights, strict=False)
+
+
+def load_published(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> list[str]:
+    """Load a published 3D network's `weights` into `model`; a few tensors may be missing.
+
+    Args:
+        model: Changed in place; tensors that `weights` lacks keep their values.
+        weights: State dict, with names of the model.
+        source: Origin of the weights, for the message.
+
+    Returns:
+        Names of the model's tensors that keep their values, at most 5 %.
+
+    Raises:
+        InputError: fewer than 95 % of the model's tensors are there, the first layer is not, or a tensor has
+            another shape or values that are not finite; the tensors are named.
+    """
+    expected = model.state_dict()
+    found = {name: value for name, value in weights.items() if name in expected}
     missing = [name for name in expected if name not in found]
     if len(found) < MINIMUM_SHARE * len(expected):
         raise InputError(
             f"{source}: holds {len(found)} of the model's {len(expected)} tensors, expected at least "
-            f"{MINIMUM_SHARE:.0%}; missing or of another shape: {', '.join(missing[:8])}"
-            + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+            f"{MINIMUM_SHARE:.0%}; missing: {listed(missing)}"
         )
+    refuse_unfit(expected, found, source)
+    stem = next(iter(expected))
+    if stem in missing:
+        raise InputError(f"{source}: lacks {stem}, the first layer, which would start at random")
     model.load_state_dict(found, strict=False)
     return missing
+
+
+def refuse_unfit(expected: dict[str, Tensor], weights: dict[str, Tensor], source: str | Path) -> None:
+    """Raise an InputError for tensors of `weights` whose shape or values do not fit."""
+    for name, value in weights.items():
+        if value.shape != expected[name].shape:
+            found, wanted = list(value.shape), list(expected[name].shape)
+            raise InputError(f"{source}: {name} has the shape {found}; expected {wanted}")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise InputError(f"{source}: {name} holds values that are not finite")
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """Return names for a message, the first few of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _found(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""Frames -> samples and batches: projection, augmentation, voxels, superpixels, collation."""
+"""Samples and batches built from frames: projection, augmentation, voxels, superpixels, collation."""

@@ -1,4 +1,4 @@
-"""Random augmentation of clouds and images, and what becomes of the point-pixel pairs."""
+"""Random augmentation of point clouds and images, kept consistent with the point-pixel pairs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,20 @@ from clip2scene.config import Crop
 from clip2scene.pairing.images import Box, read_image
 
 TRIES = 100
-"""Random crops to try for one that keeps enough pairs, before the whole image is taken."""
+"""Random crops tried before `random_view` falls back to the whole image."""
 
 
 def rotate_and_flip(points: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-    """Rotate points [N, 3] about z by a random angle, then mirror x and y with probability 1/2 each.
+    """Rotate points about z by a random angle, then mirror x and y with probability 1/2 each.
 
     SLidR @ 14729d0, utils/transforms.py, Rotation_z and FlipAxis.
+
+    Args:
+        points: [N, 3] float32, metres.
+        draws: Random number generator.
+
+    Returns:
+        [N, 3] float32, metres.
     """
     angle = draws.uniform(0, 2 * np.pi)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -25,9 +32,17 @@ def rotate_and_flip(points: np.ndarray, draws: np.random.Generator) -> np.ndarra
 
 
 def outside_cuboid(points: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-    """Mask [N] of the points outside a random cuboid around one of them, up to a fifth of the cloud's extent.
+    """Return a mask of the points outside a random cuboid.
 
+    The cuboid is centred on a random point, and its edges are up to a fifth of the cloud's extent.
     SLidR @ 14729d0, utils/transforms.py, DropCuboids.
+
+    Args:
+        points: [N, 3] float32, metres.
+        draws: Random number generator.
+
+    Returns:
+        [N] bool.
     """
     extent = np.ptp(points, axis=0) * draws.uniform(0, 0.2)
     centre = points[draws.integers(len(points))]
@@ -35,18 +50,18 @@ def outside_cuboid(points: np.ndarray, draws: np.random.Generator) -> np.ndarray
 
 
 def enough(kept: int, total: int, crop: Crop) -> bool:
-    """Whether an image keeps enough of its pairs; an image without any has nothing to lose."""
+    """Return True if an image keeps enough of its pairs; an image without pairs always does."""
     return kept >= crop.minimum_pairs or kept >= crop.minimum_share * total
 
 
 @dataclass(frozen=True)
 class View:
-    """A part of an image, resized and perhaps mirrored: one mapping for its pixels, superpixels and pairs.
+    """A crop of an image, resized and possibly mirrored: one mapping for pixels, superpixels and pairs.
 
     Attributes:
-        box: The part.
+        box: The crop, in pixels of the image.
         size: Height and width after resizing, pixels.
-        mirrored: Left and right change places.
+        mirrored: True if left and right are swapped.
     """
 
     box: Box
@@ -54,23 +69,31 @@ class View:
     mirrored: bool
 
     def holds(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Mask [M] of the image's pixels that the view shows."""
+        """Return a mask [M] of the image pixels (row and column: [M] int64) that lie inside the crop."""
         top, left, height, width = self.box
         return (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
 
     def locate(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where pixels that it shows lie in the view [M]: the new pixel that holds the old one's centre."""
+        """Map image pixels inside the crop to the view pixels that contain their centres.
+
+        Args:
+            row: [M] int64, rows in the image.
+            column: [M] int64, columns in the image.
+
+        Returns:
+            Rows and columns in the view, [M] int64 each.
+        """
         top, left, height, width = self.box
         row = (2 * (row - top) + 1) * self.size[0] // (2 * height)
         column = (2 * (column - left) + 1) * self.size[1] // (2 * width)
         return row, self.size[1] - 1 - column if self.mirrored else column
 
     def image(self, path: Path) -> np.ndarray:
-        """The view [H, W, 3] uint8 of an image file; see `read_image`."""
+        """Read the view [H, W, 3] uint8, RGB, of an image file; see `read_image`."""
         return self._mirror(read_image(path, self.size, self.box))
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
-        """The view of a map as large as the image, each new pixel taking the old one under its centre."""
+        """Resample a map [image height, image width] to the view by nearest neighbour; returns [H, W]."""
         top, left, height, width = self.box
         rows = top + (2 * np.arange(self.size[0]) + 1) * height // (2 * self.size[0])
         columns = left + (2 * np.arange(self.size[1]) + 1) * width // (2 * self.size[1])
@@ -83,17 +106,17 @@ class View:
 def random_view(
     row: np.ndarray, column: np.ndarray, size: tuple[int, int], crop: Crop, draws: np.random.Generator
 ) -> View:
-    """A random part of an image that keeps enough of its pairs (else the whole image), or its mirror image.
+    """Draw a random crop of an image that keeps enough of its pairs, mirrored with probability 1/2.
 
-    SLidR @ 14729d0, utils/transforms.py, ResizedCrop (which never ends where an image has no pairs) and
-    FlipHorizontal.
+    If none of `TRIES` crops keeps enough pairs, the view is the whole image. SLidR @ 14729d0,
+    utils/transforms.py, ResizedCrop (which loops forever on an image without pairs) and FlipHorizontal.
 
     Args:
-        row: [M] rows of the image's pairs.
-        column: [M] their columns.
+        row: [M] int64, rows of the image's pairs.
+        column: [M] int64, columns of the image's pairs.
         size: Height and width of the image, pixels.
-        crop: Shares of the area, ratios of the sides, size of the view, and what is enough.
-        draws: Source of the random numbers.
+        crop: Ranges of the crop's area and aspect ratio, size of the view, and number of pairs to keep.
+        draws: Random number generator.
     """
     mirrored = bool(draws.random() < 0.5)
     height, width = size

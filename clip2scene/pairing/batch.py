@@ -1,4 +1,4 @@
-"""What the networks and the methods see: a Sample, and samples joined into a Batch."""
+"""Input of the networks and methods: samples joined into a Batch."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -9,30 +9,30 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """Samples joined: a Frame each, after augmentation, quantised and paired with its images.
+    """Augmented and quantised frames with their images and point-pixel pairs.
 
-    B samples hold S sweeps in all (up to K a sample, each a cloud of its own to the network), V voxels, N
-    points, L images and M point-pixel pairs. A Sample is a Batch of one. Index tensors are int64 unless said
-    otherwise.
+    A batch of B samples holds S sweeps (up to K per sample; each is a separate cloud to the network), V
+    voxels, N points, L images and M point-pixel pairs. A sample is a Batch with B = 1. Index tensors are
+    int64 unless stated otherwise.
 
     Attributes:
         ids: B frame identifiers.
         coordinates: [V, 4] int32: cloud (0..S-1), then voxel x, y, z.
-        features: [V, C] float32: input features, those of each voxel's first point.
-        representative: [V] the first point of each voxel.
-        inverse: [N] point -> voxel.
+        features: [V, C] float32: input features of each voxel, taken from its first point.
+        representative: [V] index of each voxel's first point.
+        inverse: [N] voxel of each point.
         points: [N, 3] float32: points after augmentation, metres.
-        sample: [N] point -> sample (0..B-1).
-        sweep: [N] 0 = keyframe, k = k-th earlier sweep.
-        labels: [N] 0 = ignored; None where the data set gives none.
-        cell: [N] point -> cell of the regular grid over the stitched sweeps (paper 3.3), numbered from 0
-            through the batch; cells are cut before augmentation, so that sweeps stay in register.
-        images: [L, 3, H, W] uint8, cropped and resized; None for what needs no images.
+        sample: [N] sample of each point (0..B-1).
+        sweep: [N] sweep of each point: 0 = keyframe, k = k-th earlier sweep.
+        labels: [N] class of each point, 0 = ignored; None if the data set has no labels.
+        cell: [N] cell of each point in the regular grid over the stitched sweeps (paper 3.3), numbered from
+            0 through the batch. Cells are computed before augmentation, where the sweeps are registered.
+        images: [L, 3, H, W] uint8, RGB, cropped and resized; None for tasks without images.
         pair_point: [M] point of each pair.
         pair_image: [M] image of each pair (0..L-1).
-        pair_row, pair_column: [M] its pixel.
-        superpixels: [L, H, W] int32: superpixel ids, numbered from 0 through the batch; None if not asked
-            for.
+        pair_row, pair_column: [M] pixel of each pair in its image.
+        superpixels: [L, H, W] int32: superpixel ids, numbered from 0 through the batch; None if not
+            requested.
     """
 
     ids: list[str]
@@ -54,11 +54,11 @@ class Batch:
 
     @property
     def n_cells(self) -> int:
-        """Number of grid cells, counting from 0 to the largest in use."""
+        """Number of grid cells: the largest cell index in use plus one."""
         return int(self.cell.max()) + 1
 
     def to(self, device: torch.device | str) -> Self:
-        """The same batch with every tensor on `device`."""
+        """Return the same batch with every tensor on `device`."""
         moved = {
             field.name: value.to(device, non_blocking=True)
             for field in fields(self)

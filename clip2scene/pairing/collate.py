@@ -1,4 +1,4 @@
-"""Samples joined into a batch."""
+"""Collation of samples into a batch."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,10 @@ from clip2scene.pairing.batch import Batch
 
 
 def collate(samples: Sequence[Batch]) -> Batch:
-    """Join samples: every index counts on where the sample before it ended.
+    """Join samples into one batch; the indices of each sample are offset by the sizes of those before it.
 
-    What one sample lacks (labels, images, superpixels) all must lack.
+    Raises:
+        ValueError: some samples have labels, images or superpixels and others do not.
     """
     clouds = _starts([int(sample.coordinates[:, 0].max()) + 1 for sample in samples])
     voxels = _starts([len(sample.coordinates) for sample in samples])
@@ -43,19 +44,19 @@ def collate(samples: Sequence[Batch]) -> Batch:
 
 
 def _starts(lengths: Sequence[int]) -> list[int]:
-    """Where each part starts when parts of these lengths follow each other."""
+    """Return the start of each part when parts of these lengths are concatenated."""
     return [sum(lengths[:i]) for i in range(len(lengths))]
 
 
 def _join(parts: Sequence[Tensor], starts: Sequence[int | Tensor] | None = None) -> Tensor:
-    """Parts one after the other, each with its start added."""
+    """Concatenate parts, each with its start added."""
     return torch.cat(
         [part + start for part, start in zip(parts, starts, strict=True)] if starts else list(parts)
     )
 
 
 def _join_optional(parts: Sequence[Tensor | None], starts: Sequence[int] | None = None) -> Tensor | None:
-    """As `_join`, or None if the samples have none."""
+    """Concatenate parts as `_join` does; returns None if all parts are None."""
     present = [part for part in parts if part is not None]
     if len(present) not in (0, len(parts)):
         raise ValueError(

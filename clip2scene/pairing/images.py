@@ -1,4 +1,4 @@
-"""Reading images, of colour and of depth."""
+"""Readers of colour and depth images."""
 
 import zlib
 from io import BytesIO
@@ -7,24 +7,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from clip2scene.datasets.parts import open_part
 from clip2scene.errors import InputError
-from clip2scene.files import open_part
 
 Box = tuple[int, int, int, int]
-"""Part of an image: top, left, height, width, pixels."""
+"""Box in an image: top, left, height and width, pixels."""
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None, box: Box | None = None) -> np.ndarray:
-    """An image [H, W, 3], uint8.
+    """Read an image.
 
     Args:
-        path: The image file, or a part of a file (`clip2scene.files.open_part`).
-        size: Height and width to resize to, bilinear with antialiasing; None leaves the image as it is.
-            A JPEG is decoded at half, a quarter or an eighth of its size where that is still fine enough.
-        box: The part of the image to resize; None for all of it.
+        path: Image file, or a part of a file (`clip2scene.datasets.parts.open_part`).
+        size: Height and width to resize to, pixels, bilinear with antialiasing; None keeps the size. A JPEG
+            is decoded at 1/2, 1/4 or 1/8 of its size if the crop is then still at least `size`.
+        box: Crop to resize; None for the whole image. Ignored if `size` is None.
+
+    Returns:
+        [H, W, 3] uint8, RGB.
 
     Raises:
-        InputError: the file is missing or is not a whole image.
+        InputError: the file is missing or is not a complete image.
     """
     try:
         with open_part(path) as file, Image.open(file) as image:
@@ -43,14 +46,17 @@ def read_image(path: Path, size: tuple[int, int] | None = None, box: Box | None 
 
 
 def read_depth(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A depth image [H, W], float32, metres; 0 where nothing was measured.
+    """Read a depth image.
 
     Args:
-        path: Millimetres in 16 bits: a PNG file, or a zlib stream in a ``.sens`` file.
+        path: PNG file, or zlib stream in a ``.sens`` file, of 16-bit depths in millimetres.
         size: Expected height and width, pixels.
 
+    Returns:
+        [H, W] float32, metres; 0 where nothing was measured.
+
     Raises:
-        InputError: the file is missing, is not a whole image, or has another size.
+        InputError: the file is missing, is not a complete image, or has another size.
     """
     try:
         with open_part(path) as file:

@@ -1,4 +1,4 @@
-"""Points onto images: which pixel sees which point."""
+"""Projection of points into images: the point-pixel pairs of a frame."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,21 +9,21 @@ from clip2scene.datasets.frame import Camera, Frame
 from clip2scene.pairing.images import read_depth
 
 MINIMUM_DEPTH = 1.0
-"""Metres in front of a vehicle's camera: nearer returns may be the vehicle."""
+"""Minimum depth of a lidar point in a vehicle's camera, metres: closer returns may be the vehicle itself."""
 
 DEPTH_TOLERANCE = 0.05
-"""Metres by which a point's depth may differ from what an RGB-D camera measured where it falls
+"""Largest difference between a point's depth and the depth that an RGB-D camera measured at its pixel, metres
 (CLIP2Scene @ f37dae7, pretrain/dataloader_scannet.py, computeLinking)."""
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Point-pixel pairs of a frame, [M] int64 each.
+class PixelPairs:
+    """Point-pixel pairs of a frame.
 
     Attributes:
-        point: The point.
-        image: The image, 0..L-1 in the order of the frame's cameras.
-        row, column: The pixel.
+        point: [M] int64, index of the point.
+        image: [M] int64, index of the image, 0..L-1 in the order of the frame's cameras.
+        row, column: [M] int64, the pixel.
     """
 
     point: np.ndarray
@@ -35,37 +35,46 @@ class Pairs:
         return len(self.point)
 
     def __getitem__(self, chosen: np.ndarray | slice) -> Self:
-        """Some of the pairs, by a mask [M], by indices or by a slice."""
+        """Select pairs by a mask [M] bool, by indices [K] int64 or by a slice."""
         return type(self)(self.point[chosen], self.image[chosen], self.row[chosen], self.column[chosen])
 
     @classmethod
     def join(cls, parts: list[Self]) -> Self:
-        """The pairs of all parts; there may be none."""
+        """Concatenate the pairs of all parts; `parts` may be empty."""
         names = ("point", "image", "row", "column")
         empty = np.empty(0, np.int64)
         return cls(*(np.concatenate([empty, *(getattr(part, name) for part in parts)]) for name in names))
 
 
-def pair(frame: Frame) -> Pairs:
-    """Every point of a frame, earlier sweeps included, with the pixel it falls on; image after image."""
-    points, parts = np.asfortranarray(frame.points, np.float64), []  # coordinate by coordinate
+def pair(frame: Frame) -> PixelPairs:
+    """Project all points of a frame, earlier sweeps included, into its images.
+
+    Returns:
+        The pairs, ordered by image.
+
+    Raises:
+        InputError: a camera's depth image is missing or damaged.
+    """
+    points, parts = np.asfortranarray(frame.points, np.float64), []  # contiguous per coordinate
     for number, camera in enumerate(frame.cameras):
         point, row, column = project(points, camera)
-        parts.append(Pairs(point, np.full(len(point), number), row, column))
-    return Pairs.join(parts)
+        parts.append(PixelPairs(point, np.full(len(point), number), row, column))
+    return PixelPairs.join(parts)
 
 
 def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points that fall into an image, off its outermost pixels, and the pixels they fall on.
+    """Project points into an image; returns the points that fall inside it and their pixels.
 
-    As SLidR @ 14729d0 and CLIP2Scene @ f37dae7 (map_pointcloud_to_image); there in five steps on a copy of
-    the cloud for each camera, here through one matrix.
+    A point is inside if 0 < column < width - 1 and 0 < row < height - 1 before rounding. This follows SLidR
+    @ 14729d0 and CLIP2Scene @ f37dae7 (map_pointcloud_to_image), which transform a copy of the cloud in five
+    steps per camera; here one matrix does it.
 
-    The points of a lidar are what it saw; those of a whole room are not, and of these a camera must have
-    measured the depth. The released code takes the depth image's intrinsics for the colour image too.
+    A lidar point needs no occlusion test, since the lidar saw it. The points of a whole room do: an RGB-D
+    camera pairs only with points whose depth agrees with its depth image (`DEPTH_TOLERANCE`). The released
+    code uses the depth image's intrinsics for the colour image too.
 
     Args:
-        points: [N, 3] metres, in the sensor frame that `camera.lidar_to_camera` starts from.
+        points: [N, 3] float, metres, in the sensor frame that `camera.lidar_to_camera` maps from.
         camera: The camera.
 
     Returns:
@@ -90,12 +99,12 @@ def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray,
 def _pixels(
     points: np.ndarray, matrix: np.ndarray, size: tuple[int, int], nearest: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Points [N, 3] that a matrix [3, 4] brings into an image: indices, rows, columns, depths [M]."""
+    """Project points [N, 3] by a matrix [3, 4]; returns index, row, column and depth [M] of those inside."""
     height, width = size
     (to_x, to_y, to_depth), (x0, y0, depth0) = matrix[:, :3], matrix[:, 3]
     cloud = points.T
     depth = to_depth @ cloud + depth0
-    x = to_x @ cloud + x0  # scaled by the depth, like y
+    x = to_x @ cloud + x0  # column times depth; y is row times depth
     point = np.flatnonzero((depth > nearest) & (x > 0) & (x < (width - 1) * depth))
     depth, x, y = depth[point], x[point], to_y @ cloud[:, point] + y0
     seen = (y > 0) & (y < (height - 1) * depth)

@@ -1,4 +1,4 @@
-"""Frames as samples: what a step sees of a keyframe, augmented, quantised and paired with its images."""
+"""Samples for training and evaluation: keyframes, augmented, quantised and paired with their images."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -14,23 +14,23 @@ from clip2scene.datasets.index import Index, load_frame
 from clip2scene.errors import InputError
 from clip2scene.pairing import augmentation
 from clip2scene.pairing.batch import Batch
-from clip2scene.pairing.projection import Pairs, pair
+from clip2scene.pairing.projection import PixelPairs, pair
 from clip2scene.pairing.superpixels import SuperpixelFile
 from clip2scene.pairing.voxelise import quantise, unique
 from clip2scene.seeding import generator
 
 
 class LabelledSamples(torch.utils.data.Dataset[Batch]):
-    """The labelled keyframes of an index, one cloud each and no images, for fine-tuning and evaluation.
+    """Labelled keyframes of an index for fine-tuning and evaluation: one cloud each, without images.
 
     Attributes:
-        epoch: Set it before each epoch: another epoch has another augmentation.
+        epoch: Current epoch, which seeds the augmentation; set it before each epoch.
     """
 
     def __init__(
         self, dataset: Dataset, index: Index, voxel_size: float, cylindrical: bool, augment: bool, seed: int
     ) -> None:
-        """See `PretrainingSamples`; `augment` turns the cloud's rotation and flips on."""
+        """Store the settings, see `PretrainingSamples`; `augment` enables random rotation and flips."""
         self.dataset, self.index, self.voxel_size, self.cylindrical = dataset, index, voxel_size, cylindrical
         self.augment, self.seed, self.epoch = augment, seed, 0
 
@@ -38,10 +38,10 @@ class LabelledSamples(torch.utils.data.Dataset[Batch]):
         return len(self.index)
 
     def __getitem__(self, i: int) -> Batch:
-        """The `i`-th keyframe as a Batch of one.
+        """Return the `i`-th keyframe as a Batch of one.
 
         Raises:
-            InputError: it has no labels, or a file of it is damaged.
+            InputError: the keyframe has no labels, or one of its files is damaged.
         """
         frame = load_frame(self.dataset, self.index.root, self.index.frames.iloc[i])
         if frame.labels is None:
@@ -58,15 +58,17 @@ class LabelledSamples(torch.utils.data.Dataset[Batch]):
 
 
 class PretrainingSamples(torch.utils.data.Dataset[Batch]):
-    """The keyframes of an index for pre-training; labels are never read.
+    """Keyframes of an index for pre-training; labels are never read.
 
-    A sample holds the keyframe and, if needed, earlier sweeps, each a cloud of its own, all under one
-    rotation; the keyframe's images (a few at random of a scan with many), each cropped and flipped; and a
-    pair for every point of every sweep that falls into an image (calibration brings sweeps into register with
-    the images, paper 3.3).
+    A sample holds:
+
+    * the keyframe and, if needed, earlier sweeps, each as a separate cloud, all under the same rotation;
+    * the keyframe's images, each cropped and flipped (a random subset if there are many);
+    * a pair for every point of every sweep that projects into an image. Calibration registers the sweeps
+      with the images (paper 3.3).
 
     Attributes:
-        epoch: Set it before each epoch: another epoch has another augmentation.
+        epoch: Current epoch, which seeds the augmentation; set it before each epoch.
     """
 
     def __init__(
@@ -80,20 +82,21 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         seed: int,
         superpixels: Path | None = None,
     ) -> None:
-        """Say which keyframes become samples, and how.
+        """Store the settings and check that the needed inputs exist.
 
         Args:
-            dataset: Reads the files.
-            index: The keyframes.
-            config: Numbers of sweeps and images, image crops.
-            needs: Which of ``images``, ``sweeps`` and ``superpixels`` samples hold.
+            dataset: Reader of the data set's files.
+            index: Keyframes, one sample each.
+            config: Numbers of sweeps and images, and image crops.
+            needs: Contents of a sample: any of ``images``, ``sweeps`` and ``superpixels``.
             voxel_size: Edge of a voxel, and of a cell of the regular grid over the sweeps, metres.
-            cylindrical: Cylindrical rather than cartesian voxels.
+            cylindrical: True for cylindrical voxels, False for Cartesian ones.
             seed: Seed of all augmentation.
-            superpixels: The file of `write_superpixels`, where needed.
+            superpixels: File written by `write_superpixels` or `pack_superpixels`, if needed.
 
         Raises:
-            InputError: images are needed and a keyframe has none.
+            InputError: images are needed and a keyframe has none, or superpixels are needed and no file is
+                given.
         """
         self.dataset, self.index, self.config, self.needs = dataset, index, config, frozenset(needs)
         self.voxel_size, self.cylindrical, self.seed, self.epoch = voxel_size, cylindrical, seed, 0
@@ -109,10 +112,10 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         return len(self.index)
 
     def __getitem__(self, i: int) -> Batch:
-        """The `i`-th keyframe as a Batch of one.
+        """Return the `i`-th keyframe as a Batch of one.
 
         Raises:
-            InputError: a file of it is missing or damaged, or no point of it falls into any image.
+            InputError: one of its files is missing or damaged, or none of its points projects into an image.
         """
         row = self.index.frames.iloc[i]
         draws = generator(self.seed, "augmentation", self.epoch, row.id)
@@ -135,10 +138,10 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         return self._add_images(sample, frame, pairs, draws)
 
     def _choose_sweeps(self, recorded: int, draws: np.random.Generator) -> list[int]:
-        """Which earlier sweeps to load: K - 1 of those recorded, at random (as released) or the latest.
+        """Choose K - 1 of the recorded earlier sweeps, at random (as released) or the latest.
 
-        At the start of a scene fewer are recorded, and taken; the list that the released code reads,
-        OpenPCDet's, is filled up to nine with the earliest.
+        At the start of a scene fewer are recorded, and all of them are used. The released code reads
+        OpenPCDet's list instead, which repeats the earliest sweep to fill up to nine.
         """
         if "sweeps" not in self.needs:
             return []
@@ -148,9 +151,9 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         return draws.choice(recorded, count, replace=False).tolist()
 
     def _drop_cuboid(
-        self, frame: Frame, points: np.ndarray, pairs: Pairs, draws: np.random.Generator
-    ) -> tuple[Frame, np.ndarray, Pairs]:
-        """Drop the points in a random cuboid, unless that would cost an image too many of its pairs."""
+        self, frame: Frame, points: np.ndarray, pairs: PixelPairs, draws: np.random.Generator
+    ) -> tuple[Frame, np.ndarray, PixelPairs]:
+        """Drop the points in a random cuboid, unless an image would lose too many of its pairs."""
         kept = augmentation.outside_cuboid(points, draws)
         left = pairs[kept[pairs.point]]
         before, after = (np.bincount(part.image, minlength=len(frame.cameras)) for part in (pairs, left))
@@ -161,22 +164,24 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         )
         return smaller, points[kept], replace(left, point=(np.cumsum(kept) - 1)[left.point])
 
-    def _add_images(self, sample: Batch, frame: Frame, pairs: Pairs, draws: np.random.Generator) -> Batch:
-        """The sample with a random view of every image, the pairs left in it, and superpixels if needed."""
+    def _add_images(
+        self, sample: Batch, frame: Frame, pairs: PixelPairs, draws: np.random.Generator
+    ) -> Batch:
+        """Add a random view of every image, the pairs inside these views, and superpixels if needed."""
         images = np.empty((len(frame.cameras), 3, *self.config.crop.size), np.uint8)
-        starts = np.searchsorted(pairs.image, np.arange(len(images) + 1))  # pairs come image after image
+        starts = np.searchsorted(pairs.image, np.arange(len(images) + 1))  # pairs are ordered by image
         kept, superpixels, count = [], [], 0
         for number, camera in enumerate(frame.cameras):
             mine = pairs[starts[number] : starts[number + 1]]
             view = augmentation.random_view(mine.row, mine.column, camera.size, self.config.crop, draws)
             images[number] = view.image(camera.image).transpose(2, 0, 1)
             mine = mine[view.holds(mine.row, mine.column)]
-            kept.append(Pairs(mine.point, mine.image, *view.locate(mine.row, mine.column)))
+            kept.append(PixelPairs(mine.point, mine.image, *view.locate(mine.row, mine.column)))
             if self.superpixels is not None:
                 ids = self.superpixels[camera.image.relative_to(self.index.root).as_posix()]
                 superpixels.append(view.nearest(ids).astype(np.int32) + count)
                 count += int(ids.max()) + 1
-        merged = Pairs.join(kept)
+        merged = PixelPairs.join(kept)
         return replace(
             sample,
             images=torch.from_numpy(images),
@@ -189,7 +194,7 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
 
 
 def _check_images(index: Index) -> None:
-    """Refuse to pre-train on keyframes without images."""
+    """Raise InputError if a keyframe has no images."""
     bare = index.frames.loc[~index.has_images, "id"]
     if len(bare):
         found = f"{len(bare)} of {len(index)} frames have no image, the first is {bare.iloc[0]}"
@@ -197,13 +202,13 @@ def _check_images(index: Index) -> None:
 
 
 def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bool) -> Batch:
-    """A frame as a Batch of one, without images.
+    """Build a Batch of one without images.
 
     Args:
-        frame: The frame; its own points give the cells of the regular grid.
-        points: [N, 3] float32: its points after augmentation, which are quantised.
-        voxel_size: Edge of a voxel and of a cell, metres.
-        cylindrical: Cylindrical voxels.
+        frame: The frame; its points before augmentation define the cells of the regular grid.
+        points: [N, 3] float32, metres: the frame's points after augmentation, which define the voxels.
+        voxel_size: Edge of a voxel and of a grid cell, metres.
+        cylindrical: True for cylindrical voxels.
     """
     coordinates = np.column_stack([frame.sweep, quantise(points, voxel_size, cylindrical)])  # [N, 4]
     representative, inverse = unique(coordinates)

@@ -1,10 +1,10 @@
 """SLIC superpixels of every image of a split, computed in chunks and packed into one file.
 
-The file is an Arrow table (image, height, width, ids) in the order of the images' paths, read through a
-memory map by binary search: opening it costs nothing, whatever its size, and a loader process holds none of
-it. `ids` holds the uint16 map of an image, row by row, compressed by Zstandard. The file's metadata say which
-implementation made it and with which parameters: another one gives other superpixels. A chunk is such a file
-of some of the images; `pack_superpixels` joins them.
+The file is an Arrow table (image, height, width, ids) sorted by image path. It is memory-mapped and searched
+by bisection, so opening it costs nothing at any size and a loader process holds none of it in memory. `ids`
+is the uint16 map of an image in row-major order, compressed with Zstandard. The file's metadata record the
+implementation and its parameters, since another implementation gives other superpixels. A chunk is such a
+file for some of the images; `pack_superpixels` joins the chunks.
 """
 
 from bisect import bisect_left
@@ -24,19 +24,20 @@ from clip2scene.datasets.index import Index, read_index
 from clip2scene.errors import InputError
 from clip2scene.files import atomic
 from clip2scene.pairing.images import read_image
+from clip2scene.task import Task
 
 SCHEMA = pa.schema(
     [("image", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("ids", pa.large_binary())]
 )
 BATCH = 64
-"""Images a record batch. Chunks hold whole batches, so that the file is the same however many there were."""
+"""Images per record batch. Chunks hold whole batches, so the packed file does not depend on their number."""
 
 
 def slic(image: np.ndarray, parameters: config.Superpixels) -> np.ndarray:
-    """Superpixel ids [H, W] uint16, from 0, of an image [H, W, 3] uint8.
+    """Segment an image [H, W, 3] uint8 into superpixels; returns ids [H, W] uint16, counted from 0.
 
-    SLidR @ 14729d0, superpixel_segmenter.py, but on float32: at least 99.8 % of the same partition in three
-    quarters of the time.
+    SLidR @ 14729d0, superpixel_segmenter.py, but in float32: at least 99.8 % of the pixels fall into the same
+    partition, in three quarters of the time.
     """
     from skimage.segmentation import slic as skimage_slic
 
@@ -50,35 +51,71 @@ def slic(image: np.ndarray, parameters: config.Superpixels) -> np.ndarray:
     return ids.astype(np.uint16)
 
 
+def compute(task: Task) -> None:
+    """Segment the images of a run of the stage ``superpixels``: ``superpixels.arrow``, or one part of it.
+
+    Parts lie in the folder ``parts`` of the run until all of them are there and are packed.
+
+    Raises:
+        InputError: an image is missing or damaged, the split has no images, or a part's name is malformed.
+    """
+    run, data = task.run, task.config.datasets[task.run.target]
+    index = read_index(task.inputs["index"], data.root).split(data.pretrain_split)
+    parameters = task.config.method(run.method).superpixels
+    parts, out = task.record.folder / "parts", task.record.folder / "superpixels.arrow"
+    if task.part:
+        part = parts / f"{task.part}.arrow"
+        if not part.exists():
+            write_superpixels(index, data.pretrain_split, parameters, part, task.part, task.processes)
+        return
+    task.record.begin(task.config, "cpu")
+    if chunks := complete(parts):
+        pack_superpixels(chunks, split_images(index, data.pretrain_split), out)
+    else:
+        write_superpixels(index, data.pretrain_split, parameters, out, cores=task.processes)
+    task.record.finish()
+    for chunk in chunks:
+        chunk.unlink()  # all of it is in the packed file
+
+
+def complete(parts: Path) -> list[Path]:
+    """Return the files ``1-of-N.arrow`` to ``N-of-N.arrow`` of a folder; nothing if one is missing."""
+    counts = {int(path.stem.partition("-of-")[2]) for path in parts.glob("[0-9]*-of-*.arrow")}
+    for count in sorted(counts):
+        chunks = [parts / f"{number}-of-{count}.arrow" for number in range(1, count + 1)]
+        if all(chunk.is_file() for chunk in chunks):
+            return chunks
+    return []
+
+
 def write_superpixels(
-    index: Path,
+    index: Index,
     split: str,
     parameters: config.Superpixels,
     out: Path,
     chunk: str = "1-of-1",
     cores: int = 1,
 ) -> None:
-    """Compute the superpixels of a chunk of a split's images, on `cores` processes, and write them to `out`.
+    """Segment one chunk of a split's images and write the superpixels to `out`.
 
     Args:
-        index: The data set's index.
-        split: Whose images.
-        parameters: Of SLIC.
-        out: The chunk's file.
+        index: The split's part of the data set's index.
+        split: Name of the split.
+        parameters: SLIC parameters.
+        out: File to write.
         chunk: ``K-of-N``: the K-th of N parts of the images, K from 1.
-        cores: Processes.
+        cores: Number of processes.
 
     Raises:
-        InputError: an image is missing or damaged, the split has none, or `chunk` is not of that form.
+        InputError: an image is missing or damaged, the split has no images, or `chunk` is malformed.
     """
     from skimage import __version__
 
-    part = read_index(index).split(split)
-    batches = _chunk(split_images(part, split), chunk)
+    batches = _chunk(split_images(index, split), chunk)
     provenance = {"algorithm": "skimage.segmentation.slic", "version": __version__, "dtype": "float32"}
     provenance |= {"split": split} | parameters.model_dump()
     schema = SCHEMA.with_metadata({key: str(value) for key, value in provenance.items()})
-    compute = partial(_compress, part.root, parameters)
+    segment = partial(_compress, index.root, parameters)
     processes = ProcessPoolExecutor(cores, mp_context=get_context("forkserver")) if cores > 1 else None
     with (
         _writer(out, schema) as writer,
@@ -87,23 +124,23 @@ def write_superpixels(
     ):
         for images in batches:
             rows = []
-            for row in (processes.map if processes else map)(compute, images):
+            for row in (processes.map if processes else map)(segment, images):
                 rows.append(row)
                 bar.update()
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
 
 
 def pack_superpixels(chunks: Sequence[Path], images: Iterable[str], out: Path) -> None:
-    """Join the chunks of a split, in their order, into one file.
+    """Join the chunks of a split, in the given order, into one file.
 
     Args:
-        chunks: Files of `write_superpixels`.
+        chunks: Files written by `write_superpixels`.
         images: The split's images, see `split_images`.
-        out: The file.
+        out: File to write.
 
     Raises:
-        InputError: a chunk was made by another version or with other parameters than the first, or together
-            they do not hold the images.
+        InputError: a chunk was made by another version or with other parameters than the first, or the
+            chunks together do not hold exactly `images`.
     """
     files = [_open(chunk) for chunk in chunks]
     for chunk, file in zip(chunks, files, strict=True):
@@ -124,10 +161,10 @@ def pack_superpixels(chunks: Sequence[Path], images: Iterable[str], out: Path) -
 
 
 def split_images(part: Index, split: str) -> list[str]:
-    """Paths of a split's images, sorted, each once.
+    """Return the sorted, unique image paths of a split.
 
     Raises:
-        InputError: there are none.
+        InputError: the split has no images.
     """
     images = sorted({image for images in part.frames["camera_images"] for image in images})
     if not images:
@@ -136,7 +173,7 @@ def split_images(part: Index, split: str) -> list[str]:
 
 
 def _chunk(images: list[str], chunk: str) -> list[list[str]]:
-    """The batches of one chunk."""
+    """Return the record batches (lists of images) of one chunk."""
     number, _, count = chunk.partition("-of-")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise InputError(f"chunk {chunk!r}: expected K-of-N with 1 <= K <= N, e.g. 1-of-100")
@@ -178,14 +215,14 @@ def _provenance(file: pa.ipc.RecordBatchFileReader) -> str:
 
 
 class SuperpixelFile:
-    """Superpixel maps by image path, from a file that `write_superpixels` or `pack_superpixels` made."""
+    """Superpixel maps by image path, read from a file of `write_superpixels` or `pack_superpixels`."""
 
     def __init__(self, path: Path) -> None:
-        """`path` is the file."""
+        """Store the path; the file is opened on first use."""
         self.path = path
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
-        """Travel to a worker process as a path, not as the file's content."""
+        """Pickle the path only, not the table, for loader processes."""
         return type(self), (self.path,)
 
     @cached_property
@@ -193,7 +230,7 @@ class SuperpixelFile:
         return _open(self.path).read_all()
 
     def __getitem__(self, image: str) -> np.ndarray:
-        """Superpixel ids [H, W] uint16 of an image, named by its path relative to the data root.
+        """Return the superpixel ids [H, W] uint16 of an image, given its path relative to the data root.
 
         Raises:
             InputError: the file holds no superpixels of this image.

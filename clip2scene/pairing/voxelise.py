@@ -1,17 +1,20 @@
-"""Quantisation: points to voxels."""
+"""Quantisation of points to voxels."""
 
 import numpy as np
 import pandas as pd
 
 
 def quantise(points: np.ndarray, voxel_size: float, cylindrical: bool = False) -> np.ndarray:
-    """The voxel [N, 3] int64 that each point lies in.
+    """Return the voxel of each point.
 
     Args:
         points: [N, 3] float32, metres.
         voxel_size: Edge of a voxel, metres.
-        cylindrical: Voxels in radius and z of `voxel_size`, and in azimuth of 1 degree (SLidR @ 14729d0,
-            pretrain/dataloader_nuscenes.py), rather than in x, y and z.
+        cylindrical: Use cylindrical voxels (radius, azimuth, z) instead of x, y, z: `voxel_size` in radius
+            and z, and 1 degree in azimuth (SLidR @ 14729d0, pretrain/dataloader_nuscenes.py).
+
+    Returns:
+        [N, 3] int64.
     """
     if cylindrical:
         x, y, z = points.T
@@ -20,23 +23,22 @@ def quantise(points: np.ndarray, voxel_size: float, cylindrical: bool = False) -
 
 
 def unique(coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct rows of integer coordinates in order of their first appearance.
+    """Number the distinct rows of integer coordinates in order of first appearance.
 
-    Rows are packed into one int64 key each, so that hashing sees numbers rather than rows.
+    Each row is packed into one int64 key, so that numbers are hashed instead of rows.
 
     Args:
         coordinates: [N, D] int64.
 
     Returns:
-        representative [V], the first row with each value, and inverse [N], row -> value; so
-        ``coordinates[representative][inverse] == coordinates``.
+        representative [V] int64, the index of the first row with each value, and inverse [N] int64, the
+        value of each row, so that ``coordinates[representative][inverse] == coordinates``.
     """
-    columns = coordinates.T.copy()  # [D, N], contiguous: reductions and packing go along rows
+    columns = coordinates.T.copy()  # [D, N], contiguous along N for the reductions
     columns -= columns.min(1, keepdims=True)
     key = np.ravel_multi_index(tuple(columns), tuple(columns.max(1) + 1))
     inverse, values = pd.factorize(key)
     representative = np.empty(len(values), np.int64)
-    representative[inverse[::-1]] = np.arange(len(key))[
-        ::-1
-    ]  # the last assignment, the first appearance, stays
+    # In reverse, so that the first appearance is assigned last and stays.
+    representative[inverse[::-1]] = np.arange(len(key))[::-1]
     return representative, inverse

@@ -1,91 +1,94 @@
-"""The cross-domain table: source x target x method, what features learned on one sensor give on another."""
+"""The cross-domain table: source x target x method, features learned on one sensor and judged on another."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.experiments import Experiment, load_experiments
 from clip2scene.files import atomic
-from clip2scene.reporting.tables import SYNTHETIC, results_of
-
-mpl.use("Agg")  # no display is needed
-from matplotlib import pyplot as plt
+from clip2scene.reporting.base import SYNTHETIC, Cell, Table
+from clip2scene.study import Study
 
 _PROTOCOL = ["protocol", "label_percent", "fraction_rule"]
-_ROW = [*_PROTOCOL, "method", "recipe", "backbone", "source"]
+_ROW = [*_PROTOCOL, "method", "recipe", "variant", "backbone", "source"]
 
 
-def write_cross_domain(config: Config, name: str) -> None:
-    """Write ``table_cross_domain`` as ``.csv``, ``.md`` and ``.png`` into the results folder.
+class CrossDomainTable(Table):
+    """``table_cross_domain`` as CSV, Markdown and a picture.
 
     A row is a protocol, a method and the data set it was pre-trained on (``none`` for random initialisation),
-    a column a data set it is judged on, a cell the mIoU in percent, mean over seeds; cells that no experiment
-    fills are empty.
-
-    Args:
-        config: The configuration whose experiments of table ``cross_domain`` fill the cells.
-        name: The configuration's hash.
-
-    Raises:
-        InputError: a run is missing or unfinished, or two experiments fill one cell.
+    a column is a data set it is judged on, a cell is the mIoU in percent, mean over seeds. Cells that no
+    experiment fills are empty.
     """
-    cells = pd.DataFrame([_cell(config, e) for e in load_experiments(config, "cross_domain")])
-    if (twice := cells.duplicated([*_ROW, "target"])).any():
-        cell = cells[twice].iloc[0]
-        raise InputError(
-            f"{config.experiments}: two rows of table cross_domain have {cell['method']} from "
-            f"{cell['source']} on {cell['target']}"
+
+    files: ClassVar[tuple[str, ...]] = (
+        "table_cross_domain.csv", "table_cross_domain.md", "table_cross_domain.png",
+    )  # fmt: skip
+
+    def write(self, study: Study, cells: list[Cell], out: Path) -> None:
+        """Write the table.
+
+        Raises:
+            InputError: two experiments fill one cell.
+        """
+        rows = pd.DataFrame([_row(cell) for cell in cells])
+        if (twice := rows.duplicated([*_ROW, "target"])).any():
+            row = rows[twice].iloc[0]
+            raise InputError(
+                f"{study.config.experiments}: two rows of table cross_domain have {row['method']} from "
+                f"{row['source']} on {row['target']}"
+            )
+        matrix = rows.pivot(index=_ROW, columns="target", values="miou").reindex(
+            index=pd.MultiIndex.from_frame(rows[_ROW].drop_duplicates()), columns=rows["target"].unique()
         )
-    matrix = cells.pivot(index=_ROW, columns="target", values="miou").reindex(
-        index=pd.MultiIndex.from_frame(cells[_ROW].drop_duplicates()), columns=cells["target"].unique()
-    )
-    keys = cells.groupby(_ROW, sort=False)["run_keys"].agg(" ".join)
-    with atomic(config.results / "table_cross_domain.csv") as path:
-        table = matrix.assign(run_keys=keys, config=name)
-        table.to_csv(path, float_format="%.2f")
-    synthetic = any(config.datasets[target].synthetic for target in matrix)
-    with atomic(config.results / "table_cross_domain.md") as path:
-        path.write_text(markdown(matrix, name, synthetic))
-    with atomic(config.results / "table_cross_domain.png") as path:
-        draw(matrix, path)
+        keys = rows.groupby(_ROW, sort=False)["run_keys"].agg(" ".join)
+        with atomic(out / "table_cross_domain.csv") as path:
+            matrix.assign(run_keys=keys, study=study.name).to_csv(path, float_format="%.2f")
+        with atomic(out / "table_cross_domain.md") as path:
+            path.write_text(markdown(matrix, study.name, any(cell.synthetic for cell in cells)))
+        with atomic(out / "table_cross_domain.png") as path:
+            draw(matrix, path)
 
 
-def _cell(config: Config, e: Experiment) -> dict[str, Any]:
-    runs = results_of(config, e)
+def _row(cell: Cell) -> dict[str, Any]:
+    e = cell.experiment
     return {
         "protocol": e.protocol, "label_percent": e.percent, "fraction_rule": e.rule, "method": e.method,
-        "recipe": e.recipe, "backbone": e.backbone, "source": e.pretrain or "none", "target": e.target,
-        "miou": 100 * np.mean([metrics["scores"]["miou"] for metrics in runs.values()]),
-        "run_keys": " ".join(runs),
+        "recipe": e.recipe, "variant": e.variant, "backbone": e.backbone, "source": e.pretrain or "none",
+        "target": e.target, "miou": cell.spread(lambda scores: 100 * scores.miou).mean,
+        "run_keys": cell.keys,
     }  # fmt: skip
 
 
 def markdown(matrix: pd.DataFrame, name: str, synthetic: bool) -> str:
-    """The matrix for people, a section a protocol; synthetic data are called so."""
+    """Return the matrix for people, a section a protocol; synthetic data are called so."""
     lines = [
         "# Across domains",
         "",
-        f"Configuration `{name}`. mIoU in percent on each target (columns) by source (rows).",
+        f"Study `{name}`. mIoU in percent on each target (columns) by source (rows).",
     ]
     lines += ["", SYNTHETIC] if synthetic else []
     for protocol, part in matrix.groupby(level=_PROTOCOL, sort=False):
         lines += ["", f"## {_heading(protocol)}", ""]
         lines += ["| method | pre-trained on | " + " | ".join(matrix.columns) + " |"]
         lines += ["|---" * (2 + len(matrix.columns)) + "|"]
-        for (method, recipe, backbone, source), values in part.droplevel(_PROTOCOL).iterrows():
+        for (method, recipe, variant, backbone, source), values in part.droplevel(_PROTOCOL).iterrows():
             cells = ("" if np.isnan(value) else f"{value:.1f}" for value in values)
-            words = " ".join(word for word in (method, recipe, f"({backbone})" if backbone else "") if word)
+            network = f"({backbone})" if backbone else ""
+            words = " ".join(word for word in (method, recipe, variant, network) if word)
             lines.append(f"| {words} | {source} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def draw(matrix: pd.DataFrame, out: Path) -> None:
-    """The matrix as a picture, a panel a protocol, each target coloured from its worst to its best."""
+    """Draw the matrix, a panel a protocol, each target coloured from its worst to its best."""
+    import matplotlib as mpl  # not at the top: the Snakefile imports this module
+
+    mpl.use("Agg")  # no display is needed
+    from matplotlib import pyplot as plt
+
     groups = list(matrix.groupby(level=_PROTOCOL, sort=False))
     heights = [len(part) for _, part in groups]
     figure, axes = plt.subplots(
@@ -100,9 +103,8 @@ def draw(matrix: pd.DataFrame, out: Path) -> None:
             if not np.isnan(value):
                 axis.text(column, row, f"{value:.1f}", ha="center", va="center")
         rows = part.droplevel(_PROTOCOL).index
-        axis.set_yticks(
-            range(len(rows)), [f"{method} {recipe} ← {source}" for method, recipe, _, source in rows]
-        )
+        names = [f"{method} {recipe} {variant} ← {source}" for method, recipe, variant, _, source in rows]
+        axis.set_yticks(range(len(rows)), names)
         axis.set_xticks(range(matrix.shape[1]), matrix.columns)
         axis.set_title(f"{_heading(protocol)}: mIoU, %")
     figure.savefig(out, dpi=110, format="png")

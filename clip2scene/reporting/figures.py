@@ -7,15 +7,14 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from clip2scene import layout
-from clip2scene.config import Config
 from clip2scene.datasets.index import Index, load_frame, read_index
 from clip2scene.datasets.registry import get_dataset
-from clip2scene.experiments import Run
-from clip2scene.files import atomic_directory
+from clip2scene.files import atomic
 from clip2scene.layout import run_folder
 from clip2scene.pairing.images import read_image
 from clip2scene.pairing.projection import pair
+from clip2scene.reporting.base import Cell, read_cells
+from clip2scene.study import Study
 
 mpl.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt
@@ -24,37 +23,34 @@ RADIUS = 35.0  # metres around the sensor that a picture of a scan shows
 _IGNORED = np.array([0.85, 0.85, 0.85])
 
 
-def draw_figures(config: Config, runs: list[Run], table: Path, out: Path) -> None:
-    """Draw every figure into the folder `out`, which is whole or absent.
+def draw_figures(study: Study, out: Path) -> list[Path]:
+    """Draw every figure of the main table's runs into the folder `out`.
 
     Args:
-        config: The configuration of the runs.
-        runs: Finished runs.
-        table: The main table, ``table_main.csv``.
-        out: Folder to write.
+        study: The study; its runs are finished.
+        out: Folder to write into; what others keep there stays.
+
+    Returns:
+        The files.
     """
-    with atomic_directory(out) as folder:
-        for dataset in dict.fromkeys(run.target for run in runs if run.target):
-            index = read_index(layout.index(config, dataset), config.datasets[dataset].root)
-            draw_pixels(index.split(config.datasets[dataset].val_split), folder / f"pixels-{dataset}.png")
-        for run in runs:
-            if run.kind == "annotation_free":
-                predictions = np.load(run_folder(config, run) / "predictions.npz")
-                draw_scan(
-                    predictions,
-                    config.datasets[run.target].format,
-                    f"{run.title} (run {run.key})",
-                    folder / f"{_name(run)}.png",
-                )
-        draw_fractions(pd.read_csv(table, keep_default_na=False), folder)
-        for run in runs:
-            log = run_folder(config, run) / "metrics.jsonl"
-            if run.kind == "pretrain" and log.exists():
-                draw_training(log, f"{run.title} (run {run.key})", folder / f"{_name(run)}.png")
+    runs, cells = study.runs_of("main").values(), read_cells(study, "main")
+    drawn = []
+    for dataset in dict.fromkeys(cell.experiment.target for cell in cells):
+        data = study.configuration().datasets[dataset]
+        index = read_index(study.index(dataset), data.root).split(data.val_split)
+        drawn.append(draw_pixels(index, out / f"pixels-{dataset}.png"))
+    for run in runs:
+        folder, path = run_folder(study.config, run), out / f"{run.name}.png"
+        if run.kind == "annotation_free":
+            title, dataset = f"{run.title} (run {run.key})", study.config.datasets[run.target].format
+            drawn.append(draw_scan(np.load(folder / "predictions.npz"), dataset, title, path))
+        if run.kind == "pretrain" and (log := folder / "metrics.jsonl").exists():
+            drawn.append(draw_training(log, f"{run.title} (run {run.key})", path))
+    return [path for path in [*drawn, *draw_fractions(cells, out)] if path]
 
 
-def draw_pixels(index: Index, out: Path) -> None:
-    """A keyframe's points on the image that sees most of them, coloured by class; nothing if none has one.
+def draw_pixels(index: Index, out: Path) -> Path | None:
+    """Draw a keyframe's points on the image that sees most of them, coloured by class; None without images.
 
     Args:
         index: The first of its keyframes that has images is drawn.
@@ -62,7 +58,7 @@ def draw_pixels(index: Index, out: Path) -> None:
     """
     with_images = index.frames[index.has_images]
     if with_images.empty:
-        return
+        return None
     dataset = get_dataset(index.format)
     frame = load_frame(dataset, index.root, next(with_images.itertuples()))
     pairs = pair(frame)
@@ -77,11 +73,11 @@ def draw_pixels(index: Index, out: Path) -> None:
     labels = np.zeros(len(frame.points), int) if frame.labels is None else frame.labels
     axes[1].scatter(mine.column, mine.row, c=palette[labels[mine.point]], s=6, linewidths=0)
     figure.suptitle(f"{index.format}: {frame.id}, {camera.name}, {len(mine)} points")
-    _save(figure, out)
+    return _save(figure, out)
 
 
-def draw_scan(scan: dict[str, np.ndarray], dataset: str, title: str, out: Path) -> None:
-    """One scan from above, ground truth beside prediction, coloured by class.
+def draw_scan(scan: dict[str, np.ndarray], dataset: str, title: str, out: Path) -> Path:
+    """Draw one scan from above, ground truth beside prediction, coloured by class.
 
     Args:
         scan: ``points`` [N, 3] metres, ``labels`` and ``prediction`` [N], 0 = ignored.
@@ -94,7 +90,7 @@ def draw_scan(scan: dict[str, np.ndarray], dataset: str, title: str, out: Path) 
     points = scan["points"]
     near = np.abs(points[:, :2]).max(axis=1) < RADIUS
     low, high = points[near, :2].min(axis=0), points[near, :2].max(axis=0)
-    # higher points are drawn over lower ones, a room's ceiling and what else has no label under all
+    # points without a label, such as a room's ceiling, lie under all others; then the higher over the lower
     order = np.lexsort([points[near, 2], scan["labels"][near] > 0])
     figure, axes = plt.subplots(1, 2, figsize=(13, 7), layout="constrained")
     for axis, name, heading in zip(
@@ -110,38 +106,44 @@ def draw_scan(scan: dict[str, np.ndarray], dataset: str, title: str, out: Path) 
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(title)
-    _save(figure, out)
+    return _save(figure, out)
 
 
-def draw_fractions(table: pd.DataFrame, folder: Path) -> None:
-    """Mean IoU against the share of labels: a picture a data set, a line a method."""
-    tuned = table[table["protocol"] == "finetune"].astype({"label_percent": float, "miou_mean": float})
-    for dataset, part in tuned.groupby("dataset"):
+def draw_fractions(cells: list[Cell], folder: Path) -> list[Path]:
+    """Draw mean IoU against the share of labels: a picture a data set and rule, a line a method."""
+    rows = []
+    for cell in cells:
+        e = cell.experiment
+        if e.protocol == "finetune":
+            spread = cell.spread(lambda scores: 100 * scores.miou)
+            words = (e.method, e.recipe, e.variant, f"({e.backbone})")
+            rows.append({
+                "dataset": e.target, "rule": e.rule, "percent": e.percent, "mean": spread.mean,
+                "method": " ".join(word for word in words if word),
+                "std": spread.pretrain_std or spread.finetune_std or 0.0,
+            })  # fmt: skip
+    if not rows:
+        return []
+    table, drawn = pd.DataFrame(rows), []
+    for (dataset, rule), part in table[table["rule"] != ""].groupby(["dataset", "rule"]):
+        everything = table[(table["dataset"] == dataset) & (table["percent"] == 100)]
+        shown = pd.concat([part, everything]).sort_values("percent")
         figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-        for (method, recipe, backbone), rows in part.groupby(["method", "recipe", "backbone"]):
-            rows = rows.sort_values("label_percent")
-            spread = pd.to_numeric(rows["miou_std"], errors="coerce").fillna(0)
-            label = f"{method} {recipe} ({backbone})".replace("  ", " ")
-            axis.errorbar(
-                rows["label_percent"], rows["miou_mean"], spread, marker="o", capsize=3, label=label
-            )
-        axis.set(
-            xscale="log", xlabel="share of the labels, %", ylabel="mIoU, %", title=f"Fine-tuning on {dataset}"
-        )
-        rules = part.drop_duplicates(["label_percent", "fraction_rule"])
-        percents = sorted(rules["label_percent"].unique())
-        names = [
-            f"{percent:g}\n" + "\n".join(rules.loc[rules["label_percent"] == percent, "fraction_rule"])
-            for percent in percents
-        ]
-        axis.set_xticks(percents, names)
+        for method, line in shown.groupby("method"):
+            axis.errorbar(line["percent"], line["mean"], line["std"], marker="o", capsize=3, label=method)
+        percents = sorted(shown["percent"].unique())
+        title = f"Fine-tuning on {dataset}, labels drawn by {rule.partition(':')[0]}"
+        axis.set(xscale="log", xlabel="share of the labels, %", ylabel="mIoU, %", title=title)
+        axis.set_xticks(percents, [f"{percent:g}" for percent in percents])
         axis.minorticks_off()
         axis.legend(frameon=False)
-        _save(figure, folder / f"label-fractions-{dataset}.png")
+        name = f"label-fractions-{dataset}-{rule.partition(':')[0]}.png"
+        drawn.append(_save(figure, folder / name))
+    return drawn
 
 
-def draw_training(log: Path, title: str, out: Path) -> None:
-    """Every loss that a run logged, against the step."""
+def draw_training(log: Path, title: str, out: Path) -> Path:
+    """Draw every loss that a run logged against the step."""
     steps = pd.DataFrame([json.loads(line) for line in log.read_text().splitlines()]).set_index("step")
     losses = [name for name in steps if name not in ("epoch", "learning_rate", "samples_per_second")]
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -149,13 +151,11 @@ def draw_training(log: Path, title: str, out: Path) -> None:
         axis.plot(steps[name].rolling(max(len(steps) // 50, 1), min_periods=1).mean(), label=name)
     axis.set(xlabel="step", ylabel="loss, running mean", title=title)
     axis.legend(frameon=False)
-    _save(figure, out)
+    return _save(figure, out)
 
 
-def _name(run: Run) -> str:
-    return "-".join(word for word in (run.kind, run.method, run.recipe, run.key) if word)
-
-
-def _save(figure: plt.Figure, out: Path) -> None:
-    figure.savefig(out, dpi=110)
+def _save(figure: plt.Figure, out: Path) -> Path:
+    with atomic(out) as path:
+        figure.savefig(path, dpi=110, format="png")
     plt.close(figure)
+    return out

@@ -1,13 +1,14 @@
 """MLflow, the mirror of the run files: finished runs are sent to it, and nothing is ever read back from it.
 
-Sending is idempotent: a run is known by the tags ``run_key`` and ``fingerprint``. The store is made or
-migrated by one process before any other: parallel first use corrupts a fresh SQLite store (MLflow 3.17). Two
-tables share runs: of processes that send at once one waits, or both would send those.
+Sending is idempotent: a run is known by the tags ``run_key``, ``fingerprint`` and ``metric``. Nothing is
+deleted: a run whose key has another fingerprint now gets the tag ``superseded``. One process at a time makes
+or migrates the store and sends, whatever results folder it comes from: parallel first use corrupts a fresh
+SQLite store (MLflow 3.17), and two processes would both send the runs that they share.
 """
 
-import fcntl
 import json
 import os
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,17 @@ from tqdm import tqdm
 
 from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.experiments import Run
-from clip2scene.files import read_json
+from clip2scene.files import locked, read_json
 from clip2scene.layout import run_folder
+from clip2scene.provenance import code_hash, digest
+from clip2scene.record import finished, read_description
+from clip2scene.reporting.base import read_scores
+from clip2scene.runs import Run, flat
+from clip2scene.study import Study
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import; these machines are often offline
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a server that is away is named at once
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -28,58 +35,60 @@ from mlflow.exceptions import MlflowException
 _FILES = ("run.json", "metrics.json", "metrics.jsonl")
 _BATCH = 1000  # MLflow's limit of metrics in a call; 100 parameters
 _LONGEST = 6000  # MLflow's limit of characters in a parameter
+_SQLITE = "sqlite:///"
 
 
-def prepare_store(uri: str) -> None:
-    """Make the tracking store of a database URI, or bring an older one up to date; a server does so itself.
-
-    Raises:
-        InputError: MLflow cannot do so by itself; it says what to do.
-    """
-    if uri.startswith("http"):
-        return
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        MlflowClient(uri).search_experiments(max_results=1)  # makes the tables that are missing
-    except MlflowException as error:
-        raise InputError(f"tracking.uri: {uri}: {error}") from None
-
-
-def send(config: Config, runs: list[Run]) -> dict[str, str]:
-    """Send finished runs to MLflow, those that it has already excepted.
+def send(study: Study) -> dict[str, str]:
+    """Send every finished run of a study to MLflow, except those that it has already.
 
     Args:
-        config: Names the store and the experiment.
-        runs: Finished runs.
+        study: The study. Its configuration names the store and the experiment.
 
     Returns:
         MLflow's run id for every run key.
+
+    Raises:
+        InputError: the store cannot be reached, made or written.
     """
-    lock = config.results / "mlflow" / "sending.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-        return _send_missing(config, runs)
+    config = study.config
+    uri = config.tracking.uri
+    try:
+        with locked(_lock(uri), f"tracking store {uri}"):
+            return _send_missing(study, MlflowClient(uri))
+    except (MlflowException, OSError, ImportError) as error:
+        raise InputError(f"tracking.uri: {uri}: {str(error).strip().splitlines()[-1]}") from None
 
 
-def _send_missing(config: Config, runs: list[Run]) -> dict[str, str]:
-    client = MlflowClient(config.tracking.uri)
-    experiment = _experiment(client, config)
+def _lock(uri: str) -> Path:
+    """Return the lock file of a store: beside an SQLite file, else in the system's temporary folder."""
+    if uri.startswith(_SQLITE):
+        path = Path(uri.removeprefix(_SQLITE))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.with_name(f"{path.name}.lock")
+    return Path(tempfile.gettempdir()) / f"clip2scene-mlflow-{os.getuid()}-{digest(uri)}.lock"
+
+
+def _send_missing(study: Study, client: MlflowClient) -> dict[str, str]:
+    experiment = _experiment(client, study.config)
     sent = _sent(client, experiment)
+    metric = code_hash("clip2scene.evaluation.metrics")
     ids = {}
-    for run in tqdm(runs, desc="mlflow", unit="run"):
-        folder = run_folder(config, run)
-        description, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
-        identity = (run.key, metrics["fingerprint"])
+    for run in tqdm([run for run in study.runs.values() if _has_numbers(study, run)], "mlflow", unit="run"):
+        description = read_description(run_folder(study.config, run))
+        identity = (run.key, description["fingerprint"], metric)
         if identity not in sent:
-            for key, fingerprint in [old for old in sent if old[0] == run.key]:
-                client.delete_run(
-                    sent.pop((key, fingerprint))
-                )  # superseded: the folder holds another result now
-            sent[identity] = _send(client, experiment, run, folder, description, metrics)
+            sent[identity] = _send(client, experiment, study, run, description, metric)
+        results = [other for other in sent if other[0] == run.key]
+        for other in results if len(results) > 1 else ():
+            client.set_tag(sent[other], "superseded", str(other != identity))
         ids[run.key] = sent[identity]
     return ids
+
+
+def _has_numbers(study: Study, run: Run) -> bool:
+    """Say whether a run is finished and left numbers; an index or a subset leaves none."""
+    folder = run_folder(study.config, run)
+    return finished(folder) and any((folder / name).exists() for name in ("metrics.json", "confusion.npz"))
 
 
 def _experiment(client: MlflowClient, config: Config) -> str:
@@ -92,47 +101,47 @@ def _experiment(client: MlflowClient, config: Config) -> str:
     )
 
 
-def _sent(client: MlflowClient, experiment: str) -> dict[tuple[str, str], str]:
-    """Run ids of what MLflow has, by run key and fingerprint; only runs that were sent to the end."""
+def _sent(client: MlflowClient, experiment: str) -> dict[tuple[str, str, str], str]:
+    """Return the run ids of what MLflow has, by key, fingerprint and metric; only runs sent to the end."""
     found, token = {}, None
     while True:
         page = client.search_runs([experiment], "attributes.status = 'FINISHED'", page_token=token)
         found |= {
-            (run.data.tags["run_key"], run.data.tags["fingerprint"]): run.info.run_id
+            (tags["run_key"], tags["fingerprint"], tags.get("metric", "")): run.info.run_id
             for run in page
-            if "run_key" in run.data.tags
+            if "run_key" in (tags := run.data.tags)
         }
         if not (token := page.token):
             return found
 
 
 def _send(
-    client: MlflowClient,
-    experiment: str,
-    run: Run,
-    folder: Path,
-    description: dict[str, Any],
-    metrics: dict[str, Any],
+    client: MlflowClient, experiment: str, study: Study, run: Run, description: dict[str, Any], metric: str
 ) -> str:
+    folder = run_folder(study.config, run)
     begin, end = (_milliseconds(description[name]) for name in ("started", "ended"))
     tags = {
         "run_key": run.key,
         "kind": run.kind,
-        "fingerprint": metrics["fingerprint"],
-        "config": description["config"],
-        "code": description["code"],
+        "fingerprint": description["fingerprint"],
+        "metric": metric,
+        "study": study.name,
         "commit": description.get("commit", ""),
         "dirty": description.get("dirty", ""),
         "device": description["device"],
-        "mlflow.runName": "-".join(filter(None, (run.kind, run.method, run.recipe, run.key))),
+        "mlflow.runName": run.name,
     }
     run_id = client.create_run(experiment, start_time=begin).info.run_id
-    params = [Param(name, str(value)[:_LONGEST]) for name, value in description["parameters"].items()]
+    parameters = flat({**description["fields"], "settings": description["settings"]})
+    params = [Param(name, str(value)[:_LONGEST]) for name, value in parameters.items()]
     for start in range(0, len(params), 100):
         client.log_batch(run_id, params=params[start : start + 100])
     client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+    final = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    if (folder / "confusion.npz").exists():
+        final |= {name: scores.to_json() for name, scores in read_scores(study, run).items()}
     values = _steps(folder / "metrics.jsonl", end) + [
-        Metric(f"final/{name}", value, end, 0) for name, value in _numbers(metrics).items()
+        Metric(f"final/{name}", value, end, 0) for name, value in _numbers(final).items()
     ]
     for start in range(0, len(values), _BATCH):
         client.log_batch(run_id, metrics=values[start : start + _BATCH])
@@ -144,7 +153,7 @@ def _send(
 
 
 def _steps(path: Path, time: int) -> list[Metric]:
-    """The logged steps as MLflow metrics."""
+    """Return the logged steps as MLflow metrics."""
     if not path.exists():
         return []
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -157,7 +166,7 @@ def _steps(path: Path, time: int) -> list[Metric]:
 
 
 def _numbers(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Every number of nested metrics, named by its path; lists (the confusion matrix) are in the files."""
+    """Return every number of nested metrics, named by its path; lists (the confusion matrix) are in files."""
     found: dict[str, float] = {}
     for name, value in values.items():
         if isinstance(value, dict):

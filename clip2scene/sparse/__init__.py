@@ -1,4 +1,4 @@
-"""Sparse 3D convolution: layers, and the backends that compute them, on the CPU and on CUDA alike."""
+"""Sparse 3D convolution: layers, and the backends that compute them on CPU and CUDA."""
 
 from clip2scene.sparse.backend import Backend
 from clip2scene.sparse.geometry import Geometry

@@ -1,4 +1,4 @@
-"""The pairs of a kernel map laid out for Triton's kernels (`implicit_gemm`)."""
+"""Layout of a kernel map's pairs for the Triton kernels of `implicit_gemm`."""
 
 from typing import NamedTuple
 
@@ -6,19 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-BLOCK = 64  # output voxels of a program
-_BITS = 62  # offsets whose hits fit one sort key
+BLOCK = 64  # output voxels per program
+_BITS = 62  # number of offsets whose hits fit in one int64 sort key
 
 
 class Blocks(NamedTuple):
-    """Output voxels, `BLOCK` at a time, and the steps of each block: one an offset that finds any neighbour.
+    """Output voxels in blocks of `BLOCK`, and the steps of each block.
+
+    A step is a kernel offset under which at least one voxel of the block has a neighbour.
 
     Attributes:
-        n_voxels: V_out.
-        voxels: [B, BLOCK] int32 the block's output voxels, -1 past the last.
-        ends: [B + 1] int32 where among the S steps those of each block begin, and the end of the last.
-        offsets: [S] int32.
-        neighbours: [S, BLOCK] int32 the input voxel that each of the block's voxels meets, -1 if none.
+        n_voxels: V_out, the number of output voxels.
+        voxels: [B, BLOCK] int32, output voxels of each block; -1 pads the last block.
+        ends: [B + 1] int32, step boundaries: block b has the steps ends[b] to ends[b + 1] - 1.
+        offsets: [S] int32, kernel offset of each step.
+        neighbours: [S, BLOCK] int32, input voxel that each voxel of the block meets in the step, or -1.
     """
 
     n_voxels: int
@@ -29,16 +31,16 @@ class Blocks(NamedTuple):
 
 
 def build_blocks(sources: Tensor, targets: Tensor, ends: Tensor, n_voxels: int) -> Blocks:
-    """Blocks of voxels that have neighbours under the same offsets, as far as there are such.
+    """Group target voxels that have neighbours under the same offsets into blocks, as far as possible.
 
-    A step multiplies the rows of all voxels of its block, with zeros for those that have no neighbour there.
-    Sorting voxels by the set of their offsets (as spconv and TorchSparse++ do) makes these few: see
-    docs/performance.md. Within a set they keep their order in space.
+    A step multiplies one row per voxel of its block; the row is zero if the voxel has no neighbour under the
+    step's offset. Sorting the voxels by their set of offsets, as spconv and TorchSparse++ do, makes such rows
+    rare (see docs/performance.md). Voxels with the same set keep their spatial order.
 
     Args:
-        sources: See `Pairs`.
-        targets: See `Pairs`.
-        ends: See `Pairs`.
+        sources: [P] int32, see `OffsetPairs`.
+        targets: [P] int32, see `OffsetPairs`.
+        ends: [K + 1] int32, see `OffsetPairs`.
         n_voxels: Number of target voxels.
     """
     device, n_offsets = sources.device, len(ends) - 1

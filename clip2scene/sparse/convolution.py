@@ -1,8 +1,8 @@
-"""Sparse convolution and its gradients over a kernel map: the native backend's operator.
+"""Sparse convolution over a kernel map, with its gradients: the operator of the native backend.
 
-What it computes with depends on device and type: `fetch_on_demand` on CPUs, `implicit_gemm` on NVIDIA GPUs
-that Triton compiles for, `gather_scatter`, in plain PyTorch, elsewhere. Each has a `sum_products` and a
-`sum_outer_products`; only the features and the weights are kept for the gradient.
+The kernels depend on the device and the dtype: `fetch_on_demand` on CPUs, `implicit_gemm` on NVIDIA GPUs that
+Triton supports, and `gather_scatter`, in plain PyTorch, for everything else. Each of these modules has a
+`sum_products` and a `sum_outer_products`. Only the features and the weights are saved for the backward pass.
 """
 
 from functools import cache
@@ -19,18 +19,23 @@ from clip2scene.sparse.pairs import KernelMap
 
 
 def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    """Features [V_out, C_out] of features [V_in, C_in], differentiable in features and weight.
+    """Convolve features over a kernel map; the result is differentiable in features and weight.
 
-    Under autocast both are cast before the operator rather than inside (`torch.amp.custom_fwd` is bound to
-    one type of device); the cast's own gradient brings the weight's back to float32.
+    Under autocast, features and weight are cast before the operator rather than inside it, because
+    `torch.amp.custom_fwd` is bound to one device type. The gradient of the cast converts the weight's
+    gradient back to float32.
 
     Args:
         features: [V_in, C_in].
         weight: [K, C_in, C_out], offsets in the kernel map's order.
-        kernel_map: The pairs.
+        kernel_map: Kernel map with K offsets.
+
+    Returns:
+        Features [V_out, C_out], in the autocast dtype under autocast.
 
     Raises:
-        ValueError: features or weight have another shape; the kernels read by address.
+        ValueError: the shape of features or weight does not fit the kernel map. The kernels read memory by
+            address and would not notice.
     """
     expected = kernel_map.backward.n_targets, weight.shape[1]
     n_offsets = len(kernel_map.forward.sizes)
@@ -47,7 +52,7 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
 
 @cache
 def kernels_for(device: torch.device, dtype: torch.dtype) -> ModuleType:
-    """The module that multiplies features of a type on a device. Each is loaded when first needed."""
+    """Return the module of kernels for a device and a dtype; each module is imported on first use."""
     if device.type == "cpu" and dtype == torch.float32:
         from clip2scene.sparse import fetch_on_demand
 
@@ -60,7 +65,7 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> ModuleType:
 
 
 def _triton_serves(device: torch.device) -> bool:
-    """Whether Triton is here and compiles for the GPU: NVIDIA's from compute capability 8.0 (Ampere)."""
+    """Check that Triton is installed and supports the GPU (NVIDIA, compute capability >= 8.0: Ampere)."""
     return (
         torch.version.cuda is not None
         and find_spec("triton") is not None

@@ -1,9 +1,9 @@
 """Voxel coordinates as sorted 64-bit keys.
 
-A voxel (cloud, x, y, z) is one integer with a field of bits for each, x in the lowest. So the order of the
-keys is that of (cloud, z, y, x), the key of a neighbour is the key plus a constant, and the coarser voxel
-that holds a voxel is its key with the low bits of each field cleared: floor division, right for negative
-coordinates too.
+A key packs a voxel (cloud, x, y, z) into the bit fields of one integer, with x in the lowest bits. Sorting
+keys therefore sorts voxels by (cloud, z, y, x). The key of a neighbour is the voxel's key plus a constant.
+Clearing the low bits of each field gives the coarser voxel that contains the voxel; this is floor division,
+which is also correct for negative coordinates.
 """
 
 import torch
@@ -11,18 +11,25 @@ from torch import Tensor
 
 from clip2scene.errors import InputError
 
-_BITS = 17  # an axis; three axes and 12 bits of cloud make 63, so that keys stay positive
+_BITS = 17  # per axis; three axes and 12 bits for the cloud make 63, so keys are never negative
 _BIAS = 1 << (_BITS - 1)
-_REACH = 1 << 10  # how far kernels may look beyond the outermost voxel without leaving its field
-LIMIT = _BIAS - _REACH  # 64,512 voxels: 6.4 km at 0.1 m
+_REACH = 1 << 10  # voxels that a kernel may reach beyond the outermost voxel without leaving its bit field
+LIMIT = _BIAS - _REACH  # 64,512 voxels: 6.4 km with voxels of 0.1 m
 MAX_CLOUDS = 1 << (63 - 3 * _BITS)
 
 
 def pack(coordinates: Tensor) -> Tensor:
-    """Keys [V] int64 of voxels [V, 4] (cloud, x, y, z).
+    """Pack voxels into keys.
+
+    Args:
+        coordinates: [V, 4] integer (cloud, x, y, z), in units of the finest voxel.
+
+    Returns:
+        Keys [V] int64, in the order of `coordinates`.
 
     Raises:
-        InputError: there is no voxel, the tensor is not an integer one of that shape, or one is out of range.
+        InputError: there is no voxel, `coordinates` has another shape or a floating-point dtype, or a voxel
+            is out of range.
     """
     if coordinates.ndim != 2 or coordinates.shape[1] != 4 or coordinates.is_floating_point():
         found = f"{coordinates.dtype} of shape {list(coordinates.shape)}"
@@ -41,10 +48,16 @@ def pack(coordinates: Tensor) -> Tensor:
 
 
 def sort_voxels(coordinates: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorted keys [V] of voxels [V, 4], and which voxel each is of, [V] int64.
+    """Sort voxels by key.
+
+    Args:
+        coordinates: [V, 4] integer (cloud, x, y, z), in units of the finest voxel.
+
+    Returns:
+        The sorted keys [V] int64, and the index of each key's voxel in `coordinates`, [V] int64.
 
     Raises:
-        InputError: there is no voxel, one is out of range, or one occurs twice.
+        InputError: see `pack`, or a voxel occurs twice.
     """
     keys, order = pack(coordinates).sort()
     twice = keys[1:] == keys[:-1]
@@ -55,21 +68,21 @@ def sort_voxels(coordinates: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack(keys: Tensor) -> Tensor:
-    """Voxels [V, 4] int32 (cloud, x, y, z) of keys [V]."""
+    """Return the voxels [V, 4] int32 (cloud, x, y, z) of keys [V] int64."""
     x, y, z = ((keys >> shift & ((1 << _BITS) - 1)) - _BIAS for shift in (0, _BITS, 2 * _BITS))
     return torch.stack((keys >> 3 * _BITS, x, y, z), dim=1).int()
 
 
 def shift(x: int, y: int, z: int) -> int:
-    """What to add to a voxel's key to get the key of its neighbour at (x, y, z)."""
+    """Return the constant that turns a voxel's key into the key of its neighbour at offset (x, y, z)."""
     return x + (y << _BITS) + (z << 2 * _BITS)
 
 
 def floor(keys: Tensor, stride: int) -> Tensor:
-    """Keys of the voxels of `stride`, a power of two, that hold the given ones: c // stride * stride."""
+    """Return c // stride * stride for keys [V] int64: the containing voxels. `stride` is a power of two."""
     return keys & ~shift(stride - 1, stride - 1, stride - 1)
 
 
 def remainder(keys: Tensor, stride: int) -> Tensor:
-    """Place [V, 3] (x, y, z) of each voxel in the voxel of `stride` that holds it: c mod stride."""
+    """Return c mod stride for keys [V] int64: positions (x, y, z) in the containing voxels, [V, 3] int64."""
     return torch.stack([keys >> bits & (stride - 1) for bits in (0, _BITS, 2 * _BITS)], dim=1)

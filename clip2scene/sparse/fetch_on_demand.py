@@ -1,15 +1,15 @@
-# ruff: noqa: ANN001, ANN202 - Numba gives the arguments of its kernels their types
+# ruff: noqa: ANN001, ANN202 - Numba assigns the types of kernel arguments
 """Sparse convolution on a CPU: gather, multiply and scatter fused in one pass over the pairs.
 
-The dataflow that TorchSparse++ (Tang et al., MICRO 2023) calls fetch-on-demand, a tile of output voxels at a
-time: rows are read where they lie and summed in vector registers, so that neither gathered rows nor products
-go through memory. Numba
-compiles the loops over tiles, offsets and pairs; the innermost one, which holds a block of sums in registers,
-is LLVM IR, as Numba has no vectors. They are compiled for the processor at hand, and kept in Numba's cache.
+This is the dataflow that TorchSparse++ (Tang et al., MICRO 2023) calls fetch-on-demand, applied to one tile
+of output voxels at a time. Rows are read in place and summed in vector registers, so neither gathered rows
+nor products go through memory. Numba compiles the loops over tiles, offsets and pairs. The innermost loop
+keeps a block of sums in registers and is written in LLVM IR, because Numba has no vector types. The code is
+compiled for the host CPU and stored in Numba's cache.
 
-Every number of a result is a chain of fused multiply-adds, in an order that depends neither on how many
-threads run nor on how wide their vectors are: results are the same bit for bit. float32 only; other types are
-left to plain PyTorch (`gather_scatter`), the oracle of the tests.
+Each output value is a chain of fused multiply-adds. Their order depends neither on the number of threads nor
+on the vector width, so results are bit-identical. These kernels are float32 only; other dtypes use plain
+PyTorch (`gather_scatter`), the reference of the tests.
 """
 
 import ctypes
@@ -27,22 +27,31 @@ from numba.extending import intrinsic
 from torch import Tensor
 from torch.nn.functional import pad
 
-from clip2scene.sparse.pairs import Pairs
+from clip2scene.sparse.pairs import OffsetPairs
 
 _CPU = get_host_cpu_features()
-# float32 numbers in a vector register, and how many rows of two vectors of sums fill the registers
+# float32 values per vector register, and number of rows of sums (two vectors each) that fill the registers
 _LANES, _ROWS = (16, 8) if _CPU.get("avx512f") else (8, 6) if _CPU.get("avx2") else (4, 8)
 _WIDTH = 2 * _LANES
 
-_TILE = 512  # voxels: their sums and the rows of their pairs stay in a core's cache
+_TILE = 512  # output voxels per tile; their sums and the rows of their pairs stay in a core's cache
 
 _FIELDS = "taken rows factors result sources targets ends n_targets n_offsets depth columns part n_shares"
 _TASK = np.dtype([(name, np.int64) for name in _FIELDS.split()])
-_TORCH = ctypes.CDLL(torch._C.__file__)  # and the libraries it is linked with
+_TORCH = ctypes.CDLL(torch._C.__file__)  # symbols are also found in the libraries that it links, e.g. OpenMP
 
 
-def sum_products(rows: Tensor, matrices: Tensor, pairs: Pairs) -> Tensor:
-    """Sums [V', C'] over the pairs of a row [C] of `rows` [V, C] times its offset's matrix, [K, C, C']."""
+def sum_products(rows: Tensor, matrices: Tensor, pairs: OffsetPairs) -> Tensor:
+    """Return y[t] = sum of rows[s] @ matrices[k] over the pairs (s, t) of all offsets k.
+
+    Args:
+        rows: [V, C] float32.
+        matrices: [K, C, C'] float32, one per offset.
+        pairs: Pairs (s, t), grouped by offset.
+
+    Returns:
+        [V', C'] float32.
+    """
     depth, columns = matrices.shape[1:]
     panels = _padded(matrices, _WIDTH).unflatten(2, (-1, _WIDTH)).transpose(1, 2)
     result = rows.new_empty(pairs.n_targets, panels.shape[1] * _WIDTH)
@@ -50,12 +59,21 @@ def sum_products(rows: Tensor, matrices: Tensor, pairs: Pairs) -> Tensor:
     return result[:, :columns].contiguous()
 
 
-def sum_outer_products(rows: Tensor, gradient: Tensor, pairs: Pairs) -> Tensor:
-    """Sums [K, C, C'] over an offset's pairs of outer products of rows [V, C] and [V', C']."""
+def sum_outer_products(rows: Tensor, gradient: Tensor, pairs: OffsetPairs) -> Tensor:
+    """Return w[k] = sum of the outer products of rows[s] and gradient[t] over the pairs (s, t) of offset k.
+
+    Args:
+        rows: [V, C] float32.
+        gradient: [V', C'] float32.
+        pairs: Pairs (s, t), grouped by offset.
+
+    Returns:
+        [K, C, C'] float32.
+    """
     depth, columns = rows.shape[1], gradient.shape[1]
     rows, gradient = _padded(rows, _ROWS), _padded(gradient, _WIDTH)
     result = rows.new_zeros(len(pairs.sizes), rows.shape[1], gradient.shape[1])
-    # Each thread has its channels. If there are fewer channels than threads, these share the offsets.
+    # Split the work by channels. If there are too few channels for all threads, split it by offsets as well.
     threads = torch.get_num_threads()
     part = _ROWS * -(-result.shape[1] // (_ROWS * threads))
     n_shares = -(-threads * part // result.shape[1])
@@ -68,8 +86,10 @@ def _padded(matrices: Tensor, multiple: int) -> Tensor:
     return pad(matrices, (0, lacking)) if lacking else matrices
 
 
-def _run(kernel: Callable, rows: Tensor, factors: Tensor, result: Tensor, pairs: Pairs, *sizes: int) -> None:
-    """Have all threads run a kernel; each takes of the work what no other has taken."""
+def _run(
+    kernel: Callable, rows: Tensor, factors: Tensor, result: Tensor, pairs: OffsetPairs, *sizes: int
+) -> None:
+    """Run a kernel on all threads; each thread takes the next unclaimed piece of work, e.g. a tile."""
     arrays = rows.contiguous(), factors.contiguous(), result, pairs.sources, pairs.targets, pairs.ends
     addresses = [array.data_ptr() for array in arrays]
     task = np.array((0, *addresses, pairs.n_targets, len(pairs.sizes), *sizes), _TASK)
@@ -77,11 +97,11 @@ def _run(kernel: Callable, rows: Tensor, factors: Tensor, result: Tensor, pairs:
 
 
 def _in_parallel(function: int, argument: int) -> None:
-    """Call a C function with an argument in as many threads as torch has.
+    """Call a C function with an argument on as many threads as torch uses.
 
-    These are its own OpenMP threads where it has GNU's (on Linux). As these look out for work for some
-    milliseconds after torch has given them any, others would have to share the cores with them: with Python's
-    threads a step of SPVCNN takes 2.0 s in place of 1.6.
+    If torch uses GNU OpenMP (on Linux), these are torch's own threads. They spin for a few milliseconds after
+    each parallel region, so a second thread pool would compete with them for the cores: a step of SPVCNN
+    takes 2.0 s with Python threads and 1.6 s with torch's threads. Without GNU OpenMP, Python threads run.
     """
     n_threads = torch.get_num_threads()
     if hasattr(_TORCH, "GOMP_parallel"):
@@ -95,7 +115,7 @@ def _in_parallel(function: int, argument: int) -> None:
         thread.join()
 
 
-# The innermost loop, as LLVM IR. Addresses are integers, and whatever they lead to has 4 bytes an element.
+# The innermost loop, in LLVM IR. Addresses are integers, and all array elements have 4 bytes.
 
 _FLOAT, _INT, _LONG = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, _LANES)
@@ -110,21 +130,21 @@ def _load(b: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
 
 
 def _row(b: ir.IRBuilder, rows: ir.Value, size: ir.Value, indices: ir.Value, place: ir.Value) -> ir.Value:
-    """Address of the row, of `size` elements, that the index at a place names."""
+    """Return the address of row `indices[place]` of `rows`, whose rows have `size` elements."""
     return _at(b, rows, b.mul(b.sext(_load(b, _at(b, indices, place), _INT), _LONG), size))
 
 
 def _add_products(
     b: ir.IRBuilder, results: list[ir.Value], n_steps: ir.Value, left: Callable, right: Callable
 ) -> None:
-    """Add to the rows [ROWS, WIDTH] of the result the outer products of all steps.
+    """Add the outer products of all steps to a block [ROWS, WIDTH] of the result.
 
     Args:
-        b: Where to write instructions.
-        results: Address of each row.
-        n_steps: At least one.
-        left: Of a step, the addresses of ROWS numbers.
-        right: Of a step, the address of WIDTH adjacent numbers.
+        b: Builder that receives the instructions.
+        results: Address of each of the block's rows.
+        n_steps: Number of steps, at least one.
+        left: Function that returns the addresses of a step's ROWS left factors.
+        right: Function that returns the address of a step's WIDTH adjacent right factors.
     """
     multiply_add = get_or_insert_function(
         b.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{_LANES}f32"
@@ -156,9 +176,9 @@ def _add_products(
 
 @intrinsic
 def _add_rows_times_panel(_context, result, targets, columns, rows, sources, depth, panel, n_pairs, spare):
-    """To rows of the result add products of rows and a panel [depth, WIDTH], for up to ROWS pairs.
+    """Add the products of source rows and a panel [depth, WIDTH] to the target rows, for up to ROWS pairs.
 
-    Of fewer, the first is computed again in place of those that lack, and added to the spare row.
+    If there are fewer pairs, the free places repeat the first pair and add its product to the spare row.
     """
 
     def write(context: Any, b: ir.IRBuilder, _: Any, arguments: list[ir.Value]) -> ir.Value:
@@ -181,7 +201,7 @@ def _add_rows_times_panel(_context, result, targets, columns, rows, sources, dep
 
 @intrinsic
 def _add_outer_products(_context, result, columns, rows, sources, depth, factors, targets, n_pairs):
-    """To ROWS rows of the result add outer products of ROWS and WIDTH numbers, of `n_pairs` pairs."""
+    """Add the outer products of `n_pairs` pairs to a block [ROWS, WIDTH] of the result."""
 
     def write(context: Any, b: ir.IRBuilder, _: Any, arguments: list[ir.Value]) -> ir.Value:
         result, columns, rows, sources, depth, factors, targets, n_pairs = arguments
@@ -207,7 +227,7 @@ def _pointer(_context, address):
 
 @intrinsic
 def _take(_context, pointer):
-    """Number of the next piece of work: the task's first field, before one is added to it."""
+    """Return the number of the next piece of work and increment it (atomically): the task's first field."""
 
     def write(_: Any, b: ir.IRBuilder, __: Any, arguments: list[ir.Value]) -> ir.Value:
         place = b.bitcast(arguments[0], ir.PointerType(_LONG))
@@ -216,18 +236,18 @@ def _take(_context, pointer):
     return types.int64(types.voidptr), write
 
 
-# The loops around it, in Numba.
+# The outer loops, in Numba.
 
 
 @njit
 def _first_pair(targets, begin, end, voxel):
-    """Where among some pairs, whose targets ascend, those of a voxel and the following ones begin."""
+    """Return the first pair in [begin, end) whose target is at least `voxel`; targets are ascending."""
     return begin + np.searchsorted(targets[begin:end], voxel)
 
 
 @cfunc(types.void(types.voidptr), cache=True)
 def _sum_products(pointer):
-    """Output-stationary: the rows of a tile are one thread's work, offset by offset."""
+    """Compute `sum_products`, output-stationary: a thread takes a tile and loops over its offsets."""
     task = carray(pointer, 1, _TASK)[0]
     depth, columns = task.depth, task.columns
     ends = carray(_pointer(task.ends), task.n_offsets + 1, np.int32)
@@ -254,7 +274,7 @@ def _sum_products(pointer):
 
 @cfunc(types.void(types.voidptr), cache=True)
 def _sum_outer_products(pointer):
-    """Some channels of some offsets are one thread's work, which goes through the pairs tile by tile."""
+    """Compute `sum_outer_products`: a thread takes some channels of some offsets and loops over the tiles."""
     task = carray(pointer, 1, _TASK)[0]
     depth, columns = task.depth, task.columns
     ends = carray(_pointer(task.ends), task.n_offsets + 1, np.int32)

@@ -1,4 +1,4 @@
-"""The native backend: a batch's voxels at every stride, and what layers look up in them, built once."""
+"""Native backend: the voxels of a batch at every stride, and the maps between them, each built once."""
 
 import torch
 from torch import Tensor
@@ -13,12 +13,12 @@ from clip2scene.sparse.pairs import KernelMap
 class Geometry:
     """Voxels of a batch of point clouds, and the kernel maps that layers share.
 
-    Voxels are sorted by key at every stride; so the order in which they were given changes nothing, not even
-    the last bit, and neighbours lie close in memory.
+    Voxels are sorted by key at every stride. The order of the input therefore does not change the results,
+    not even in the last bit, and neighbours are close together in memory.
     """
 
     def __init__(self, coordinates: Tensor) -> None:
-        """See `Backend`."""
+        """Sort the finest voxels [V, 4] int32 (cloud, x, y, z) by key; see `Backend`."""
         keys, order = sort_voxels(coordinates)
         self._levels = {1: keys}
         self._kernel_maps: dict[tuple[int, int, int, int], KernelMap] = {}
@@ -26,15 +26,15 @@ class Geometry:
         self._sort = LinearMap.permutation(order)
 
     def sort(self, features: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Reorder features [V, C] from the input order to key order; see `Backend`."""
         return self._sort(features)
 
     def unsort(self, features: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Reorder features [V, C] from key order to the input order; see `Backend`."""
         return self._sort.transpose(features)
 
     def coordinates(self, stride: int) -> Tensor:
-        """Voxels [V_s, 4] int32 (cloud, x, y, z) of a stride, sorted by cloud, z, y, x."""
+        """Return the voxels of a stride, [V_s, 4] int32 (cloud, x, y, z), sorted by cloud, z, y, x."""
         return unpack(self._keys(stride))
 
     def convolve(
@@ -47,7 +47,7 @@ class Geometry:
         dilation: int = 1,
         transposed: bool = False,
     ) -> Tensor:
-        """See `Backend`."""
+        """Convolve features [V_in, C_in] with weight [K, C_in, C_out] to [V_out, C_out]; see `Backend`."""
         if kernel_size == 1 and stride == 1:
             return features @ weight[0]
         fine_stride = tensor_stride // stride if transposed else tensor_stride
@@ -57,7 +57,7 @@ class Geometry:
     def kernel_map(
         self, tensor_stride: int, kernel_size: int, stride: int = 1, dilation: int = 1
     ) -> KernelMap:
-        """The pairs of a convolution (see `convolve`), built when first asked for."""
+        """Return the kernel map of a convolution (arguments as in `convolve`), built on first use."""
         request = tensor_stride, kernel_size, stride, dilation
         if request not in self._kernel_maps:
             inputs, outputs = self._keys(tensor_stride), self._keys(tensor_stride * stride)
@@ -67,11 +67,11 @@ class Geometry:
         return self._kernel_maps[request]
 
     def interpolate(self, features: Tensor, stride: int) -> Tensor:
-        """See `Backend`."""
+        """Interpolate features [V_s, C] of a stride at the finest voxels, to [V, C]; see `Backend`."""
         return self._linear_map("interpolate", stride)(features)
 
     def average(self, features: Tensor, stride: int) -> Tensor:
-        """See `Backend`."""
+        """Average features [V, C] over each voxel of a stride, to [V_s, C]; see `Backend`."""
         return self._linear_map("average", stride)(features)
 
     def _keys(self, stride: int) -> Tensor:
@@ -86,7 +86,7 @@ class Geometry:
         return self._linear_maps[kind, stride]
 
     def _parents(self, stride: int) -> Tensor:
-        """[V] voxel of the stride that holds each finest voxel."""
+        """Return the index of the voxel of a stride that contains each finest voxel, [V] int64."""
         return torch.searchsorted(self._keys(stride), floor(self._keys(1), stride))
 
     def _averaging(self, stride: int) -> LinearMap:

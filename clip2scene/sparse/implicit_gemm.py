@@ -1,16 +1,17 @@
-# ruff: noqa: ANN001 - Triton gives the arguments of its kernels their types
-"""Sparse convolution on an NVIDIA GPU: a masked implicit GEMM in Triton, one launch whatever the kernel.
+# ruff: noqa: ANN001 - Triton assigns the types of kernel arguments
+"""Sparse convolution on an NVIDIA GPU: a masked implicit GEMM in Triton, one launch for any kernel size.
 
-The result, and likewise the gradient of the features, is output-stationary: a program holds the sums of a
-block of output voxels and channels, walks through the offsets under which any of them has a neighbour,
-gathers the neighbours' rows and multiplies them with the offset's matrix. The gradient of the weights is
-summed over fixed parts of each offset's pairs, then over the parts. There are no atomics, and block sizes are
-constants rather than `triton.autotune`'s, which picks by the clock and so may sum in another order the next
-time: results are bit-identical from run to run.
+The output and the gradient of the features are computed output-stationary. A program holds the sums of a
+block of output voxels and channels, loops over the offsets under which any of these voxels has a neighbour,
+gathers the neighbours' rows and multiplies them by the offset's matrix. The gradient of the weights is summed
+over fixed parts of each offset's pairs, then over the parts.
 
-Sums are float32 whatever the features' type. float32 features are multiplied as `torch.matmul` would:
-exactly, or as TF32 where `torch.set_float32_matmul_precision` or `torch.backends` allow it. float64 is left
-to plain PyTorch (`gather_scatter`), the oracle of the tests.
+Results are bit-identical from run to run. There are no atomics, and block sizes are constants, because
+`triton.autotune` chooses them by timing and so may sum in a different order in the next run.
+
+Sums are accumulated in float32 for all feature dtypes. float32 features are multiplied as in `torch.matmul`:
+exactly (IEEE), or in TF32 if `torch.set_float32_matmul_precision` or `torch.backends` allow it. float64 uses
+plain PyTorch (`gather_scatter`), the reference of the tests.
 
 **These kernels have not run on a GPU**: they were compiled for one, and run in Triton's interpreter on a CPU.
 """
@@ -21,16 +22,25 @@ import triton.language as tl
 from torch import Tensor
 
 from clip2scene.sparse.blocks import BLOCK
-from clip2scene.sparse.pairs import Pairs
+from clip2scene.sparse.pairs import OffsetPairs
 
-_CHANNELS = 64  # of a program, at most
-_DEPTH = 32  # channels, or pairs, that are summed in one step, at most
-_PART = 2048  # pairs of an offset to a program, more where that would take more programs than _PARTS
+_CHANNELS = 64  # channels per program, at most
+_DEPTH = 32  # channels, or pairs, summed in one step, at most
+_PART = 2048  # pairs of an offset per program; more if an offset would need more than _PARTS programs
 _PARTS = 32
 
 
-def sum_products(rows: Tensor, matrices: Tensor, pairs: Pairs) -> Tensor:
-    """Sums [V', C'] over the pairs of a row [C] of `rows` [V, C] times its offset's matrix, [K, C, C']."""
+def sum_products(rows: Tensor, matrices: Tensor, pairs: OffsetPairs) -> Tensor:
+    """Return y[t] = sum of rows[s] @ matrices[k] over the pairs (s, t) of all offsets k.
+
+    Args:
+        rows: [V, C].
+        matrices: [K, C, C'], one per offset.
+        pairs: Pairs (s, t), grouped by offset.
+
+    Returns:
+        [V', C'].
+    """
     rows, blocks = rows.contiguous(), pairs.blocks
     _, depth, columns = matrices.shape
     result = rows.new_empty(blocks.n_voxels, columns)
@@ -46,8 +56,17 @@ def sum_products(rows: Tensor, matrices: Tensor, pairs: Pairs) -> Tensor:
     return result
 
 
-def sum_outer_products(rows: Tensor, gradient: Tensor, pairs: Pairs) -> Tensor:
-    """Sums [K, C, C'] float32 over an offset's pairs of outer products of rows [V, C] and [V', C']."""
+def sum_outer_products(rows: Tensor, gradient: Tensor, pairs: OffsetPairs) -> Tensor:
+    """Return w[k] = sum of the outer products of rows[s] and gradient[t] over the pairs (s, t) of offset k.
+
+    Args:
+        rows: [V, C].
+        gradient: [V', C'].
+        pairs: Pairs (s, t), grouped by offset.
+
+    Returns:
+        [K, C, C'] float32.
+    """
     rows, gradient = rows.contiguous(), gradient.contiguous()
     n_offsets, depth, columns = len(pairs.sizes), rows.shape[1], gradient.shape[1]
     parts = min(triton.cdiv(max(pairs.sizes), _PART), _PARTS)
@@ -67,7 +86,7 @@ def sum_outer_products(rows: Tensor, gradient: Tensor, pairs: Pairs) -> Tensor:
 
 
 def _block(size: int, most: int) -> int:
-    """The power of two that a block covers `size` with, at least 16 as `tl.dot` needs, and at most `most`."""
+    """Return the block size for `size` channels: a power of two, >= 16 (for `tl.dot`) and <= `most`."""
     return min(max(triton.next_power_of_2(size), 16), most)
 
 
@@ -96,11 +115,11 @@ def _sum_products_kernel(
 ) -> None:
     n_chunks = (depth + DEPTH - 1) // DEPTH
     n_columns = (columns + COLUMNS - 1) // COLUMNS
-    block = tl.program_id(0) // n_columns  # programs that gather the same rows run side by side
+    block = tl.program_id(0) // n_columns  # programs that gather the same rows are adjacent
     column = tl.program_id(0) % n_columns * COLUMNS + tl.arange(0, COLUMNS)
     lane = tl.arange(0, VOXELS)
     total = tl.full((VOXELS, COLUMNS), 0.0, tl.float32)
-    # one loop over steps and chunks of channels, that loads run ahead from one step to the next
+    # a single loop over steps and channel chunks, so that loads are prefetched across steps
     for i in range(tl.load(ends + block) * n_chunks, tl.load(ends + block + 1) * n_chunks):
         step = i // n_chunks
         channel = i % n_chunks * DEPTH + tl.arange(0, DEPTH)

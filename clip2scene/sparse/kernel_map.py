@@ -1,14 +1,14 @@
-"""Kernel maps: which input voxel meets which output voxel under which offset of the kernel.
+"""Kernel maps: the pairs of input and output voxels under each offset of a kernel.
 
-Offsets are MinkowskiEngine's: x fastest, -1..1 for kernel 3, -2..2 for 5, and 0..1 for 2, in units of the
-input's tensor stride times the dilation.
+Offsets follow MinkowskiEngine: x fastest, -1..1 for kernel size 3, -2..2 for 5 and 0..1 for 2, in units of
+the input's tensor stride times the dilation.
 """
 
 import torch
 from torch import Tensor
 
 from clip2scene.sparse.coordinates import shift
-from clip2scene.sparse.pairs import KernelMap, Pairs
+from clip2scene.sparse.pairs import KernelMap, OffsetPairs
 
 
 def build_kernel_map(
@@ -16,16 +16,17 @@ def build_kernel_map(
 ) -> KernelMap:
     """Find the pairs of a convolution.
 
-    Where outputs are the inputs and the kernel is centred, offset k finds what offset K - 1 - k finds, with
-    the roles exchanged, and the centre finds every voxel itself: under half of the offsets are looked up.
+    If the outputs are the inputs and the kernel is centred, fewer than half of the offsets are looked up:
+    offset K - 1 - k has the pairs of offset k with the roles exchanged, and the centre pairs every voxel with
+    itself.
 
     Args:
-        inputs: [V_in] sorted keys of the input voxels.
-        outputs: [V_out] sorted keys of the output voxels; the same object as `inputs` where they are the
-            same.
-        kernel_size: Edge of the kernel.
-        tensor_stride: Spacing of the input voxels.
-        dilation: Spacing of the kernel's offsets, in input voxels.
+        inputs: [V_in] int64, sorted keys of the input voxels.
+        outputs: [V_out] int64, sorted keys of the output voxels; the same object as `inputs` if the voxels
+            are the same.
+        kernel_size: Edge length of the kernel.
+        tensor_stride: Spacing of the input voxels, in finest voxels.
+        dilation: Spacing of the kernel offsets, in input voxels.
     """
     symmetric = inputs is outputs and kernel_size % 2 == 1
     volume = kernel_size**3
@@ -44,8 +45,8 @@ def build_kernel_map(
             torch.cat([target, every, *mirrored_target]),
         )
         sizes = [*sizes, len(inputs), *reversed(sizes)]
-    forward = Pairs(source, target, sizes, len(outputs))
-    return KernelMap(forward, Pairs(target, source, sizes, len(inputs), forward if symmetric else None))
+    forward = OffsetPairs(source, target, sizes, len(outputs))
+    return KernelMap(forward, OffsetPairs(target, source, sizes, len(inputs), forward if symmetric else None))
 
 
 def find_neighbours(
@@ -56,10 +57,21 @@ def find_neighbours(
     dilation: int = 1,
     n_offsets: int | None = None,
 ) -> Tensor:
-    """Position in `keys` of each query's neighbour under the first n offsets (None: all): [n, Q], -1 if none.
+    """Find the neighbour of each query under each kernel offset.
 
-    Neighbours along x lie side by side in the sorted keys, so that only the first of a row of the kernel is
-    searched for; from there to the next are at most `dilation` keys.
+    Neighbours along x are close together in the sorted keys, so only the first voxel of a kernel row needs a
+    binary search. The next one is at most `dilation` keys further.
+
+    Args:
+        keys: [V] int64, sorted keys of the voxels to search.
+        queries: [Q] int64, keys of the kernel's centres (of its lowest corners for even kernels).
+        kernel_size: Edge length of the kernel.
+        tensor_stride: Spacing of the searched voxels, in finest voxels.
+        dilation: Spacing of the kernel offsets, in searched voxels.
+        n_offsets: Number n of leading offsets to look up; None for all.
+
+    Returns:
+        [n, Q] int64, position of the neighbour in `keys`, or -1 if there is none.
     """
     first = -(kernel_size // 2) if kernel_size % 2 else 0
     step = tensor_stride * dilation
@@ -67,8 +79,8 @@ def find_neighbours(
     n_rows = kernel_size**2 if n_offsets is None else -(-n_offsets // kernel_size)
     starts = [shift(axis[0], y, z) for z in axis for y in axis][:n_rows]
     end = keys.new_full((1,), torch.iinfo(keys.dtype).max)
-    ended = torch.cat([keys, end])  # past the last key, so that every position can be read
-    wanted = queries + keys.new_tensor(starts)[:, None]  # [rows of the kernel, Q]
+    ended = torch.cat([keys, end])  # sentinel behind the last key, so that every position can be read
+    wanted = queries + keys.new_tensor(starts)[:, None]  # [kernel rows, Q]
     position = torch.searchsorted(keys, wanted)
     found = ended.take(position)
     columns = [torch.where(found == wanted, position, -1)]

@@ -1,4 +1,4 @@
-"""Fixed sparse linear maps between rows of features: sums of rows, free of atomics, so in a fixed order."""
+"""Fixed sparse linear maps between rows of features, summed without atomics and hence in a fixed order."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +11,17 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Bags:
-    """Which rows to add up, and by which weights.
+    """Groups of rows to sum, with a weight per row.
 
-    Sums run over `torch.nn.functional.embedding_bag`: every row of the result is one reader's work, in the
-    order of `members`, so the result is the same bit for bit on every run, on a GPU too, and sums of bf16
-    rows are accumulated in float32. On a CPU thread it takes a third to a half of `index_add_`'s time (35,000
-    rows of 8 to 96 channels).
+    Sums use `torch.nn.functional.embedding_bag`. A single thread computes each output row, in the order of
+    `members`, so results are bit-identical on every run, also on a GPU, and sums of bf16 rows are accumulated
+    in float32. On one CPU thread it takes a third to a half of the time of `index_add_` (35,000 rows of 8 to
+    96 channels).
 
     Attributes:
-        members: [P] row of the input, grouped by row of the result.
-        offsets: [R + 1] where in `members` each of the R rows of the result begins, and the end of the last.
-        weights: [P] float32 factor of each member; None = 1.
+        members: [P] int32, input rows grouped by output row.
+        offsets: [R + 1] int32, boundaries: output row r has the members offsets[r] to offsets[r + 1] - 1.
+        weights: [P] float32, factor of each member; None stands for 1.
     """
 
     members: Tensor
@@ -29,7 +29,7 @@ class Bags:
     weights: Tensor | None = None
 
     def sum(self, rows: Tensor) -> Tensor:
-        """Sums [R, C] of the rows [N, C]."""
+        """Sum rows [N, C] with their weights; returns [R, C]."""
         weights = None if self.weights is None else self.weights.to(rows.dtype)
         return functional.embedding_bag(
             self.members, rows, self.offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
@@ -42,7 +42,7 @@ def _offsets(rows: Tensor, n_rows: int) -> Tensor:
 
 @dataclass(frozen=True)
 class LinearMap:
-    """A sparse matrix [R, N] that is multiplied with features [N, C], and its transpose for the gradient."""
+    """Sparse matrix [R, N] that multiplies features [N, C], with its transpose for the gradient."""
 
     forward: Bags
     backward: Bags
@@ -51,7 +51,14 @@ class LinearMap:
     def from_entries(
         cls, rows: Tensor, columns: Tensor, shape: tuple[int, int], weights: Tensor | None = None
     ) -> "LinearMap":
-        """The matrix with entries `weights` [P] (None = 1) at (rows [P], columns [P]), sorted by row."""
+        """Build a matrix from its entries.
+
+        Args:
+            rows: [P] integer, row of each entry, ascending.
+            columns: [P] integer, column of each entry.
+            shape: Numbers of rows and columns (R, N).
+            weights: [P] float32, value of each entry; None stands for 1.
+        """
         rows, columns = rows.int(), columns.int()
         by_column = columns.argsort(stable=True)
         return cls(
@@ -63,24 +70,24 @@ class LinearMap:
 
     @classmethod
     def permutation(cls, order: Tensor) -> "LinearMap":
-        """The matrix that brings row `order[i]` to place i."""
+        """Build the matrix that moves row `order[i]` to row i; `order` is [N] int64."""
         n = len(order)
         return cls.from_entries(torch.arange(n, device=order.device), order, (n, n))
 
     @classmethod
     def sums(cls, group: Tensor, n_groups: int) -> "LinearMap":
-        """The matrix that adds up the rows of each group; `group` [N] int64 is that of every row."""
+        """Build the matrix that sums the rows of each group; `group` [N] int64 is the group of each row."""
         one_each = torch.arange(len(group) + 1, dtype=torch.int32, device=group.device)
         members = group.argsort(stable=True).int()
         return cls(Bags(members, _offsets(group, n_groups)), Bags(group.int(), one_each))
 
     @property
     def transpose(self) -> "LinearMap":
-        """The transposed matrix."""
+        """Return the transposed matrix [N, R]."""
         return LinearMap(self.backward, self.forward)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Features [R, C] of features [N, C], differentiable."""
+        """Multiply the matrix with features [N, C]; returns [R, C], differentiable in the features."""
         return _Apply.apply(features, self)
 
 

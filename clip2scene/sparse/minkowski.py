@@ -1,4 +1,4 @@
-"""The MinkowskiEngine backend: the same layers over MinkowskiEngine 0.5.4, where it is installed."""
+"""MinkowskiEngine backend: the same layers on MinkowskiEngine 0.5.4, an optional dependency."""
 
 import collections
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from clip2scene.errors import InputError
 from clip2scene.sparse.coordinates import sort_voxels, unpack
 from clip2scene.sparse.linear import LinearMap
 
-collections.Sequence = Sequence  # where MinkowskiEngine 0.5.4 looks for it, and Python < 3.10 had it
+collections.Sequence = Sequence  # MinkowskiEngine 0.5.4 expects it there, as in Python < 3.10
 try:
     import MinkowskiEngine as ME
     from MinkowskiEngineBackend._C import ConvolutionMode
@@ -23,18 +23,19 @@ except ModuleNotFoundError as error:
 
 
 class MinkowskiGeometry:
-    """Voxels of a batch as a MinkowskiEngine coordinate manager, as a `Backend`.
+    """`Backend` that keeps the voxels of a batch in a MinkowskiEngine coordinate manager.
 
-    Weights, coordinates and results are the native backend's. The order of the voxels is not: at stride 1
-    they are sorted as there, at others they are in the order of MinkowskiEngine's hash table.
-    MinkowskiEngine computes in float32 and float64 only, under autocast too.
+    Weights, coordinates and results are the same as in the native backend. The order of the voxels differs:
+    at stride 1 they are sorted as in the native backend, at other strides they are in the order of
+    MinkowskiEngine's hash table. MinkowskiEngine computes only in float32 and float64, also under autocast.
     """
 
     def __init__(self, coordinates: Tensor) -> None:
-        """See `Backend`.
+        """Insert the finest voxels [V, 4] int32 (cloud, x, y, z) into the manager; see `Backend`.
 
         Raises:
-            InputError: as there, or the voxels are on a GPU and MinkowskiEngine was built without CUDA.
+            InputError: as in `Backend`, or the voxels are on a GPU and MinkowskiEngine was built without
+                CUDA.
         """
         if coordinates.is_cuda and not ME.is_cuda_available():
             raise InputError(
@@ -50,15 +51,15 @@ class MinkowskiGeometry:
         self._sort = LinearMap.permutation(order)
 
     def sort(self, features: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Reorder features [V, C] from the input order to key order; see `Backend`."""
         return self._sort(features)
 
     def unsort(self, features: Tensor) -> Tensor:
-        """See `Backend`."""
+        """Reorder features [V, C] from key order to the input order; see `Backend`."""
         return self._sort.transpose(features)
 
     def coordinates(self, stride: int) -> Tensor:
-        """Voxels [V_s, 4] int32 (cloud, x, y, z) of a stride, in the order of MinkowskiEngine's table."""
+        """Return the voxels of a stride, [V_s, 4] int32 (cloud, x, y, z), in MinkowskiEngine's order."""
         return self._manager.get_coordinates(self._key(stride))
 
     def convolve(
@@ -71,7 +72,7 @@ class MinkowskiGeometry:
         dilation: int = 1,
         transposed: bool = False,
     ) -> Tensor:
-        """See `Backend`."""
+        """Convolve features [V_in, C_in] with weight [K, C_in, C_out] to [V_out, C_out]; see `Backend`."""
         features = _float(features)
         if kernel_size == 1 and stride == 1:
             return features @ weight[0]
@@ -87,10 +88,10 @@ class MinkowskiGeometry:
         )
 
     def interpolate(self, features: Tensor, stride: int) -> Tensor:
-        """See `Backend`.
+        """Interpolate features [V_s, C] of a stride at the finest voxels, to [V, C]; see `Backend`.
 
-        MinkowskiEngine counts an empty corner as zero; dividing by the share of the weights that the others
-        hold leaves it out.
+        MinkowskiEngine counts an empty corner as zero. Dividing by the total weight of the occupied corners
+        removes its influence.
         """
         features = _float(features)
         if stride not in self._shares:
@@ -98,7 +99,7 @@ class MinkowskiGeometry:
         return self._interpolate(features, stride) / (self._shares[stride] + 1e-8)
 
     def average(self, features: Tensor, stride: int) -> Tensor:
-        """See `Backend`."""
+        """Average features [V, C] over each voxel of a stride, to [V_s, C]; see `Backend`."""
         return ME.MinkowskiLocalPoolingFunction.apply(
             _float(features),
             ME.PoolingMode.LOCAL_AVG_POOLING,
@@ -124,5 +125,5 @@ def _kernel(kernel_size: int, stride: int, dilation: int) -> ME.KernelGenerator:
 
 
 def _float(features: Tensor) -> Tensor:
-    """Features as float32, unless they are float64."""
+    """Cast features [V, C] to float32, unless they are float64."""
     return features.to(torch.promote_types(features.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Layers on sparse tensors. They own parameters; how to convolve is the geometry's business, a backend's."""
+"""Layers on sparse tensors. The layers own the parameters; the geometry, a backend, does the convolution."""
 
 import math
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ class SparseTensor:
 
     Attributes:
         features: [V_s, C], in the backend's order.
-        geometry: The voxels.
-        stride: Spacing of the voxels, in units of the finest.
+        geometry: Voxels of the batch at all strides.
+        stride: Spacing of the voxels, in units of the finest voxel.
     """
 
     features: Tensor
@@ -24,22 +24,22 @@ class SparseTensor:
     stride: int = 1
 
     def with_features(self, features: Tensor) -> "SparseTensor":
-        """Other features at the same voxels."""
+        """Return a sparse tensor with other features [V_s, C'] at the same voxels."""
         return replace(self, features=features)
 
 
 def concatenate(*tensors: SparseTensor) -> SparseTensor:
-    """Channels of tensors at the same voxels, side by side."""
+    """Concatenate tensors at the same voxels, with features [V_s, C_i], along their channels."""
     return tensors[0].with_features(torch.cat([tensor.features for tensor in tensors], dim=1))
 
 
 class SparseConv3d(nn.Module):
-    """Sparse convolution; coordinates and order of offsets are MinkowskiEngine's (see `Backend.convolve`).
+    """Sparse convolution with MinkowskiEngine's coordinates and order of offsets (see `Backend.convolve`).
 
     Attributes:
-        kernel: [K, C_in, C_out], offsets x fastest, drawn uniformly from +-1 / sqrt(fan) as MinkowskiEngine
-            0.5.4 and torchsparse 1.4.0 do; fan = K * C_in, for transposed convolutions K * C_out.
-        bias: [C_out] or None.
+        kernel: [K, C_in, C_out] float32, offsets with x fastest. Initialised uniformly in +-1 / sqrt(fan) as
+            in MinkowskiEngine 0.5.4 and torchsparse 1.4.0; fan is K * C_in, or K * C_out if transposed.
+        bias: [C_out] float32, initialised as the kernel, or None.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SparseConv3d(nn.Module):
         transposed: bool = False,
         bias: bool = False,
     ) -> None:
-        """A convolution with a cubic kernel of edge 1, 2, 3 or 5 and stride 1 or 2."""
+        """Create a convolution with a cubic kernel of edge length 1, 2, 3 or 5 and a stride of 1 or 2."""
         super().__init__()
         if kernel_size not in (1, 2, 3, 5) or stride not in (1, 2):
             raise ValueError(
@@ -71,7 +71,7 @@ class SparseConv3d(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """Convolve features [V_in, C_in] at one stride to features [V_out, C_out] at the next."""
+        """Convolve features [V_in, C_in] at the input's stride to [V_out, C_out] at the output's stride."""
         features = x.geometry.convolve(
             x.features, self.kernel, x.stride, self.kernel_size, self.stride, self.dilation, self.transposed
         )
@@ -81,7 +81,7 @@ class SparseConv3d(nn.Module):
         return SparseTensor(features, x.geometry, stride)
 
     def extra_repr(self) -> str:
-        """What `print` shows of the layer."""
+        """Return the description of the layer that `print` shows."""
         _, in_channels, out_channels = self.kernel.shape
         kind = ", transposed" if self.transposed else ""
         return f"{in_channels}, {out_channels}, kernel {self.kernel_size}, stride {self.stride}{kind}"
@@ -91,18 +91,18 @@ class SparseBatchNorm(nn.Module):
     """Batch normalisation over all voxels of the batch."""
 
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
-        """Normalise `channels` channels."""
+        """Create a batch norm for `channels` channels; `momentum` is that of its running statistics."""
         super().__init__()
         self.bn = nn.BatchNorm1d(channels, momentum=momentum)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """Normalise features [V, C]."""
+        """Normalise features [V_s, C]."""
         return x.with_features(self.bn(x.features))
 
 
 class SparseReLU(nn.Module):
-    """ReLU, in place."""
+    """In-place ReLU."""
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """Clip features [V, C] at zero."""
+        """Clip features [V_s, C] at zero, in place."""
         return x.with_features(x.features.relu_())

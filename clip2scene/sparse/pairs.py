@@ -1,4 +1,4 @@
-"""Pairs of voxels that a convolution multiplies, and the layouts of them that its kernels read."""
+"""Kernel-map pairs of a sparse convolution, and the layouts in which its kernels read them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,36 +11,37 @@ from clip2scene.sparse.linear import Bags, LinearMap
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """Pairs of a source and a target voxel, offset by offset.
+class OffsetPairs:
+    """Pairs of a source and a target voxel, grouped by kernel offset.
 
     Attributes:
-        sources: [P] int32.
-        targets: [P] int32, ascending within each offset.
-        sizes: How many of the pairs each of the K offsets has.
-        n_targets: Number of target voxels, in pairs or not.
-        mirror: Pairs that have under offset K - 1 - k what these have under offset k, None if there are none.
+        sources: [P] int32, source voxel of each pair.
+        targets: [P] int32, target voxel of each pair, ascending within each offset.
+        sizes: Number of pairs of each of the K offsets.
+        n_targets: Number of target voxels, including those without pairs.
+        mirror: The same pairs with their offsets reversed: offset k here is offset K - 1 - k there. None if
+            no such pairs exist.
     """
 
     sources: Tensor
     targets: Tensor
     sizes: list[int]
     n_targets: int
-    mirror: "Pairs | None" = None
+    mirror: "OffsetPairs | None" = None
 
     @cached_property
     def ends(self) -> Tensor:
-        """[K + 1] int32 where the pairs of each offset begin, and the end of the last."""
+        """Return the offset boundaries, [K + 1] int32: offset k has the pairs ends[k] to ends[k + 1] - 1."""
         return pad(self.sources.new_tensor(self.sizes).cumsum(0), (1, 0)).int()
 
     @cached_property
     def bags(self) -> Bags:
-        """Which pairs each target voxel is in."""
+        """Return the pairs of each target voxel as groups of rows to sum."""
         return LinearMap.sums(self.targets.long(), self.n_targets).forward
 
     @cached_property
     def blocks(self) -> Blocks:
-        """The target voxels as Triton's kernels take them."""
+        """Return the target voxels in the layout of the Triton kernels."""
         if self.mirror is not None:
             blocks = self.mirror.blocks
             return blocks._replace(offsets=len(self.sizes) - 1 - blocks.offsets)
@@ -49,12 +50,12 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class KernelMap:
-    """The pairs of a convolution, from inputs to outputs and the other way."""
+    """Pairs of a convolution: `forward` from inputs to outputs, `backward` from outputs to inputs."""
 
-    forward: Pairs
-    backward: Pairs
+    forward: OffsetPairs
+    backward: OffsetPairs
 
     @property
     def transpose(self) -> "KernelMap":
-        """The map of the transposed convolution."""
+        """Return the kernel map of the transposed convolution."""
         return KernelMap(self.backward, self.forward)

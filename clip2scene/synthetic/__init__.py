@@ -1,1 +1,1 @@
-"""Synthetic worlds, ray-cast sensors, and writers that speak the data sets' own on-disk formats."""
+"""Synthetic worlds, ray-cast sensors, and writers for the data sets' own on-disk formats."""

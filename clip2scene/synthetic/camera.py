@@ -1,4 +1,4 @@
-"""Cameras: pinhole rays, and images of what they meet."""
+"""Pinhole cameras: their rays and the images that they render."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,20 @@ _NEAR = 0.2
 _REACH = 110.0
 _HORIZON = np.float32([0.78, 0.82, 0.87])[:, None]
 _EDGES = np.array([(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit])
-OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # x right, y down, z ahead -> x ahead, y left, z up
+# camera axes (x right, y down, z ahead) -> vehicle axes (x ahead, y left, z up)
+OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 
 
 @dataclass(frozen=True)
 class Mount:
-    """Where a camera sits on its vehicle, and how it looks.
+    """Mounting pose, lens and timing of a camera on a vehicle.
 
     Attributes:
         position: x, y, z in the ego frame, metres.
-        yaw: Degrees to the left of straight ahead.
-        focal: Focal length over image width.
-        delay: Seconds from the lidar's time stamp to the camera's.
-        centre: Principal point, x over image width and y over image height.
+        yaw: Viewing direction, degrees to the left of straight ahead.
+        focal: Focal length divided by image width.
+        delay: Time from the lidar's time stamp to the camera's, seconds.
+        centre: Principal point: x divided by image width, y divided by image height.
     """
 
     position: tuple[float, float, float]
@@ -37,14 +38,16 @@ class Mount:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera (a `raycast.Sensor`): a ray a pixel, through its middle; x right, y down, z ahead.
+    """Pinhole camera (a `raycast.Sensor`) with one ray through the middle of each pixel.
+
+    The camera frame has x right, y down, z ahead.
 
     Attributes:
-        directions: [3, H, W] float32, unit vectors.
-        intrinsics: [3, 3] float64, pixels; the middle of the first pixel is at 0, 0 (as OpenCV has it).
-        to_ego: [4, 4] float64, camera to ego vehicle.
-        delay: Seconds from the lidar's time stamp to the camera's.
-        reach: How far it sees, metres.
+        directions: [3, H, W] float32, unit vectors, camera frame.
+        intrinsics: [3, 3] float64, pixels; the middle of the first pixel is at (0, 0), as in OpenCV.
+        to_ego: [4, 4] float64, metres, camera to ego vehicle.
+        delay: Time from the lidar's time stamp to the camera's, seconds.
+        reach: Maximum range, metres.
     """
 
     directions: np.ndarray
@@ -55,7 +58,7 @@ class Camera:
 
     @classmethod
     def build(cls, mount: Mount, size: tuple[int, int]) -> "Camera":
-        """The camera of a mount, with images of a height and width in pixels."""
+        """Return the camera of a mount; `size` is the height and width of its images, pixels."""
         height, width = size
         focal = mount.focal * width
         intrinsics = np.array(
@@ -75,7 +78,15 @@ class Camera:
         delay: float,
         reach: float = _REACH,
     ) -> "Camera":
-        """The camera of a matrix [3, 3] of intrinsics, of one focal length; size is height and width."""
+        """Return the camera with given intrinsics.
+
+        Args:
+            intrinsics: [3, 3] float64, pixels, with the same focal length for both axes.
+            size: Height and width of the images, pixels.
+            to_ego: [4, 4] float64, metres, camera to ego vehicle.
+            delay: Time from the lidar's time stamp to the camera's, seconds.
+            reach: Maximum range, metres.
+        """
         focal = intrinsics[0, 0]
         row, column = np.mgrid[0 : size[0], 0 : size[1]]
         rays = np.stack(
@@ -85,7 +96,10 @@ class Camera:
         return cls(directions, intrinsics, to_ego, delay, reach)
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
-        """See `raycast.Sensor.windows`: bounds of the boxes, cut at the near plane, in the image."""
+        """Return the image windows [R, 5] of boxes [P, 8, 3], clipped at the near plane.
+
+        See `raycast.Sensor.windows`.
+        """
         height, width = self.directions.shape[1:]
         depth = corners[..., 2]
         start, stop = corners[:, _EDGES[:, 0]], corners[:, _EDGES[:, 1]]
@@ -110,14 +124,14 @@ class Camera:
 def photograph(
     world: World, primitives: Primitives, camera: Camera, pose: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, View]:
-    """One image [H, W, 3] uint8, and what its rays met.
+    """Render one image [H, W, 3] uint8; return it with the hits of its rays.
 
     Args:
-        world: For ground, sun and weather.
-        primitives: The things' primitives at this time, world frame.
-        camera: The rays.
-        pose: [4, 4], camera to world.
-        rng: For exposure and sensor noise.
+        world: Supplies ground, sun and weather.
+        primitives: Primitives of all things at this time, world frame.
+        camera: Camera that casts the rays.
+        pose: [4, 4] float64, metres, camera to world.
+        rng: Generator for exposure and sensor noise.
     """
     view = observe(world, primitives, camera, pose)
     east, north, up = rotate(pose[:3, :3], camera.directions)
@@ -133,7 +147,7 @@ def photograph(
 
 
 def _ground(world: World, view: View, east: np.ndarray, north: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [M] that show the ground, as flat positions, and their colours [3, M]."""
+    """Return the flat indices [M] of the pixels that show ground, and their colours [3, M] float32."""
     pixels = np.flatnonzero(view.cell >= 0)
     depth, category = view.depth.take(pixels), view.category.take(pixels)
     x = np.float32(view.pose[0, 3]) + east.take(pixels) * depth
@@ -148,12 +162,15 @@ def _ground(world: World, view: View, east: np.ndarray, north: np.ndarray) -> tu
 
 
 def shade(view: View, camera: Camera, sun: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [M] that show things, as flat positions, and their colours [3, M]: texture under sun and sky.
+    """Shade the pixels that show things: their textures, lit by sun and sky.
 
     Args:
-        view: What the rays met.
-        camera: The rays.
+        view: Hits of the camera's rays.
+        camera: Camera that cast the rays.
         sun: [3] float32, unit vector towards the sun, world frame.
+
+    Returns:
+        Flat indices [M] of the pixels, and their colours [3, M] float32.
     """
     pixels = np.flatnonzero(view.index >= 0)
     primitives = view.primitives
@@ -174,13 +191,13 @@ def shade(view: View, camera: Camera, sun: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _in_parts(vector: np.ndarray, view: View) -> np.ndarray:
-    """A world direction [3] along the axes of each primitive of a view, [3, P]."""
+    """Return a world direction [3] in the axes of each primitive of a view, [3, P] float32."""
     towards = view.pose[:3, :3].T @ vector
     return (view.primitives.axes * towards[:, None]).sum(1).T.astype(np.float32)
 
 
 def _sky(world: World, east: np.ndarray, north: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """[3, H, W]: blue above, pale at the horizon, with clouds; grey in rain."""
+    """Return the sky [3, H, W] float32: blue above, pale at the horizon, with clouds; grey in rain."""
     height = np.clip(up, 0.02, 1)
     reach = np.clip(up, 0.15, 1)
     clouds = np.clip(0.45 * noise(east / reach, north / reach, world.sun[0] * 50, 4.0) + 0.1, 0, 1)
@@ -193,7 +210,7 @@ def _sky(world: World, east: np.ndarray, north: np.ndarray, up: np.ndarray) -> n
 
 
 def _weather(image: np.ndarray, rain: float, rng: np.random.Generator) -> np.ndarray:
-    """Rain takes light and colour, and streaks the image."""
+    """Dim, desaturate and streak an image [3, H, W] according to the strength of rain in [0, 1]."""
     if rain == 0:
         return image
     grey = image.mean(axis=0, keepdims=True)

@@ -1,4 +1,4 @@
-"""Crops of synthetic images with captions, from which a small CLIP can be trained."""
+"""Captioned crops of synthetic images, as training data for a small CLIP."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,20 +35,20 @@ _SENTENCES = (
     "{}",
 )
 COLUMNS = ("image", "x0", "y0", "x1", "y1", "caption", "name")
-"""What a row of ``captions.parquet`` holds: path, bounds in pixels, sentence, class prompt."""
+"""Columns of ``captions.parquet``: image path, bounds in pixels, caption, class prompt."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The classes of a data set and what captions call them.
+    """Classes of a data set and the words that captions use for them.
 
     Attributes:
         ids: Label id of each class.
-        things: Classes of which there are single ones, with bounds; the others are stuff.
-        prompts: What each class is called.
-        place: Where it all is.
-        close_ups: How many parts of a thing are cropped beside all of it.
-        thing_share: How much of a crop a thing has to cover to be its main class.
+        things: Countable classes, whose objects are cropped one by one; all other classes are stuff.
+        prompts: Name of each class in captions.
+        place: Phrase that says where the scene is, e.g. ``on the street``.
+        close_ups: Number of extra crops of parts of each thing, besides the crop of all of it.
+        thing_share: Minimum share of a crop that a thing class must cover to be its main class.
     """
 
     ids: Mapping[str, int]
@@ -70,17 +70,19 @@ STREETS = Vocabulary(
 def caption_image(
     scene: "World | Room", view: View, image: str, rng: Rng, words: Vocabulary = STREETS
 ) -> list[Row]:
-    """Crops of one image, up to `_THINGS` or `_STUFF` a class, in each of which that class is the main one.
+    """Crop an image around each class that it shows, and caption each crop with its main class.
 
-    A thing is the main class of a crop around it once it covers a share of it and no other kind of thing
-    covers nearly as much; stuff has to cover most of the crop.
+    At most `_THINGS` things or `_STUFF` patches of stuff are tried per class. A crop is kept only if that
+    class is its main class. A thing class is the main class if it covers enough of the crop
+    (`Vocabulary.thing_share`) and no other thing class covers nearly as much. A stuff class must cover at
+    least half of the crop.
 
     Args:
-        scene: For the colours of its things.
-        view: What the pixels of the image show.
-        image: Its path, for the rows.
-        rng: Chooses places, sizes and words.
-        words: The classes, and what they are called.
+        scene: Supplies the colours of its things.
+        view: Hits of the image's rays.
+        image: Path of the image, for the rows.
+        rng: Generator for places, sizes and words.
+        words: Vocabulary of the data set.
 
     Returns:
         Rows of `COLUMNS`: path, bounds of the crop in pixels (x1 and y1 exclusive), caption, class prompt.
@@ -105,9 +107,10 @@ def caption_image(
 def _things(
     scene: "World | Room", owner: np.ndarray, shown: np.ndarray, rng: Rng, words: Vocabulary
 ) -> Iterator[tuple[str, Bounds]]:
-    """The colours of things of a class, and squares around their pixels with some margin.
+    """Yield the colour name of things of one class, and squares around their pixels with some margin.
 
-    Of a thing that fills more than the largest crop, a part is taken.
+    A thing larger than the largest crop is cropped in part. `owner` [H, W] holds the thing at each pixel or
+    -1, `shown` [H, W] bool marks the pixels of the class.
     """
     things, areas = np.unique(owner[shown], return_counts=True)
     for thing in rng.permutation(things[areas >= _SMALLEST_AREA])[:_THINGS]:
@@ -129,7 +132,7 @@ def _things(
 
 
 def _stuff(shown: np.ndarray, rng: Rng) -> Iterator[tuple[str, Bounds]]:
-    """Squares of any size around pixels of a class; stuff has no colour to name."""
+    """Yield squares of random size around pixels of a stuff class, which has no colour name."""
     pixels = np.flatnonzero(shown)
     for place in rng.choice(pixels, _STUFF) if len(pixels) else ():
         side = np.exp(rng.uniform(np.log(_SMALLEST), np.log(_LARGEST)))
@@ -137,7 +140,7 @@ def _stuff(shown: np.ndarray, rng: Rng) -> Iterator[tuple[str, Bounds]]:
 
 
 def _square(y: float, x: float, side: float, size: tuple[int, int]) -> Bounds:
-    """x0, y0, x1, y1 of a square around a place, of a size within limits, moved into the image."""
+    """Return x0, y0, x1, y1 of a square around (y, x), with its side clipped and moved into the image."""
     height, width = size
     side = int(np.clip(side, _SMALLEST, _LARGEST))
     side_y, side_x = min(side, height), min(side, width)
@@ -147,7 +150,7 @@ def _square(y: float, x: float, side: float, size: tuple[int, int]) -> Bounds:
 
 
 def _is_main(name: str, share: np.ndarray, words: Vocabulary) -> bool:
-    """Whether a class is what a crop shows, from the shares of all label ids [256]."""
+    """Return whether a class is the main class of a crop, from the pixel shares of all label ids [256]."""
     own = share[words.ids[name]]
     if name not in words.things:
         return own >= _STUFF_SHARE
@@ -156,7 +159,7 @@ def _is_main(name: str, share: np.ndarray, words: Vocabulary) -> bool:
 
 
 def _sentence(name: str, colour: str, counts: np.ndarray, rng: Rng, words: Vocabulary) -> str:
-    """A sentence on the main class, at times with its colour or with what is beside it."""
+    """Return a caption for the main class, sometimes with its colour or with a neighbouring class."""
     subject = words.prompts[name]
     if colour and rng.random() < 0.3:
         subject = f"{colour} {subject}"

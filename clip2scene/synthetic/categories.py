@@ -1,4 +1,4 @@
-"""nuScenes' 32 lidarseg categories, and the 16 classes of its benchmark as the streets use them."""
+"""nuScenes' 32 lidarseg categories, and the 16 benchmark classes that the synthetic streets use."""
 
 CATEGORIES: tuple[str, ...] = (
     "noise",
@@ -54,10 +54,10 @@ CLASSES: dict[str, str] = {
     "manmade": "static.manmade",
     "vegetation": "static.vegetation",
 }
-"""The 16 classes of nuScenes-lidarseg, and the category that the generator gives to each."""
+"""The 16 classes of nuScenes-lidarseg, each with the category that the generator assigns to it."""
 
 THINGS: tuple[str, ...] = tuple(CLASSES)[:10]
-"""Classes that come as boxes; the others are stuff."""
+"""Classes annotated with boxes; all others are stuff."""
 
 SCENERY: dict[str, str] = {
     "tree": "vegetation",
@@ -68,19 +68,22 @@ SCENERY: dict[str, str] = {
     "building": "manmade",
     "traffic_light": "manmade",
 }
-"""Kinds of things that are finer than the 16 classes, and their class."""
+"""Kinds of things that are finer than the 16 classes, each with its class."""
 
 FLAT: tuple[str, ...] = ("driveable_surface", "other_flat", "sidewalk", "terrain")
-"""Classes that lie on the ground map."""
+"""Classes drawn on the ground map."""
 
 _PROMPTS = {"construction_vehicle": "construction vehicle", "driveable_surface": "driveable surface"}
 
 
 def category_id(name: str) -> int:
-    """Lidarseg id of one of the 16 classes."""
+    """Return the lidarseg id of one of the 16 classes."""
     return CATEGORIES.index(CLASSES[name])
 
 
 def prompt(name: str) -> str:
-    """The class as the paper's prompts name it (CLIP2Scene, utils/prompt_engineering.py, nuScenes)."""
+    """Return a class name as the paper's prompts spell it.
+
+    Source: CLIP2Scene, utils/prompt_engineering.py, nuScenes.
+    """
     return _PROMPTS.get(name, name)

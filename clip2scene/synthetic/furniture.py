@@ -1,7 +1,7 @@
-"""The shapes of furniture: each function draws one piece.
+"""Shapes of furniture; each function draws one piece.
 
-A piece stands with its back to the wall: x points into the room, y along the wall, z up; its footprint is
-centred on the origin. What hangs on a wall starts above z = 0.
+A piece has its back to the wall: x points into the room, y along the wall, z up. Its footprint is centred on
+the origin. Pieces that hang on a wall start above z = 0. All dimensions are in metres.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ def _wood(rng: Rng) -> Colour:
 
 
 def _legs(length: float, width: float, height: float, thick: float, colour: Colour) -> list[Part]:
-    """Four legs at the corners of a footprint."""
+    """Return four legs at the corners of a footprint."""
     places = [(x * (length - thick) / 2, y * (width - thick) / 2, 0.0) for x in (-1, 1) for y in (-1, 1)]
     return [part(BOX, place, (thick, thick, height), "wood", colour) for place in places]
 
 
 def bed(rng: Rng) -> Shape:
-    """A frame with a headboard, a mattress under a quilt, and pillows."""
+    """Draw a bed: a frame with a headboard, a mattress under a quilt, and pillows."""
     name, quilt = choose(rng, _COLOURS)
     length, width, height = 2.05, rng.uniform(1.2, 1.7), rng.uniform(0.45, 0.55)
     wood = _wood(rng)
@@ -45,7 +45,7 @@ def bed(rng: Rng) -> Shape:
 
 
 def sofa(rng: Rng) -> Shape:
-    """Seat, back and arms, upholstered."""
+    """Draw an upholstered sofa with a seat, a back and arms."""
     name, colour = choose(rng, _COLOURS)
     length, width = 0.9, rng.uniform(1.5, 2.1)
     parts = [
@@ -57,7 +57,7 @@ def sofa(rng: Rng) -> Shape:
 
 
 def chair(rng: Rng) -> Shape:
-    """A seat on four legs with a back."""
+    """Draw a chair: a seat with a back on four legs."""
     name, colour = choose(rng, _COLOURS)
     wood = _wood(rng)
     parts = [
@@ -70,7 +70,7 @@ def chair(rng: Rng) -> Shape:
 
 
 def table(rng: Rng) -> Shape:
-    """A wooden top on four legs."""
+    """Draw a table: a wooden top on four legs."""
     length, width, height = rng.uniform(0.75, 0.95), rng.uniform(1.2, 1.6), rng.uniform(0.70, 0.76)
     wood = _wood(rng)
     top = part(BOX, (0, 0, height - 0.05), (length, width, 0.05), "wood", wood)
@@ -78,7 +78,7 @@ def table(rng: Rng) -> Shape:
 
 
 def desk(rng: Rng) -> Shape:
-    """A pale top on a chest of drawers and a side panel."""
+    """Draw a desk: a pale top on a chest of drawers and a side panel."""
     width = rng.uniform(1.2, 1.5)
     colour = vary(rng, (0.84, 0.80, 0.72), 0.03)
     parts = [
@@ -91,7 +91,7 @@ def desk(rng: Rng) -> Shape:
 
 
 def screen(rng: Rng) -> Shape:
-    """What stands on a desk: a monitor. It is of no class."""
+    """Draw a monitor at the height of a desk top; it belongs to no class."""
     parts = [
         part(BOX, (0, 0, 0.75), (0.18, 0.24, 0.02), "paint", DARK),
         part(BOX, (-0.03, 0, 0.77), (0.03, 0.05, 0.15), "paint", DARK),
@@ -101,14 +101,14 @@ def screen(rng: Rng) -> Shape:
 
 
 def cabinet(rng: Rng) -> Shape:
-    """A box with doors: waist-high, or a wardrobe."""
+    """Draw a cabinet: a box with doors, either waist-high or as tall as a wardrobe."""
     height = rng.uniform(1.7, 2.0) if rng.random() < 0.5 else rng.uniform(0.75, 0.95)
     width, colour = rng.uniform(0.8, 1.3), _wood(rng) if rng.random() < 0.7 else vary(rng, _WHITE, 0.02)
     return Shape((part(BOX, (0, 0, 0), (0.5, width, height), "fronts", colour),), (0.5, width, height))
 
 
 def bookshelf(rng: Rng) -> Shape:
-    """Boards between two sides, with rows of books on them."""
+    """Draw a bookshelf: boards between two sides, with a row of books on each."""
     width, height, wood = rng.uniform(0.8, 1.1), rng.uniform(1.6, 1.95), _wood(rng)
     step = height / 5
     parts = [
@@ -130,19 +130,19 @@ def bookshelf(rng: Rng) -> Shape:
 
 
 def base(rng: Rng, width: float) -> Shape:
-    """The cabinets under a counter, or under a wash-basin."""
+    """Draw the cabinets under a counter or a wash-basin."""
     colour = vary(rng, _WHITE, 0.03) if rng.random() < 0.5 else _wood(rng)
     return Shape((part(BOX, (-0.02, 0, 0), (0.54, width, 0.84), "fronts", colour),), (0.58, width, 0.84))
 
 
 def hanging(rng: Rng, width: float) -> Shape:
-    """Cabinets on the wall above a counter."""
+    """Draw the wall cabinets above a counter."""
     colour = vary(rng, _WHITE, 0.03)
     return Shape((part(BOX, (-0.12, 0, 1.45), (0.34, width, 0.6), "fronts", colour),), (0.58, width, 2.05))
 
 
 def counter(rng: Rng, width: float) -> Shape:
-    """A counter's top: a slab of stone, turned up at the wall."""
+    """Draw a counter top: a stone slab with an upstand at the wall."""
     colour = vary(rng, (0.34, 0.35, 0.37), 0.08)
     parts = [
         part(BOX, (0, 0, 0.84), (0.6, width, 0.06), "stone", colour),
@@ -152,7 +152,7 @@ def counter(rng: Rng, width: float) -> Shape:
 
 
 def sink(rng: Rng) -> Shape:
-    """A basin with a tap; it lies on a counter or a cabinet."""
+    """Draw a basin with a tap; it lies on a counter or a cabinet."""
     steel = rng.random() < 0.5
     colour = vary(rng, (0.72, 0.74, 0.76) if steel else (0.95, 0.95, 0.95), 0.02)
     parts = [
@@ -164,7 +164,7 @@ def sink(rng: Rng) -> Shape:
 
 
 def refrigerator(rng: Rng) -> Shape:
-    """A tall box of steel or white enamel with two doors."""
+    """Draw a refrigerator: a tall box of steel or white enamel with two doors."""
     name = "silver" if rng.random() < 0.6 else "white"
     height = rng.uniform(1.65, 1.85)
     body = part(BOX, (0, 0, 0), (0.66, 0.7, height), "steel", vary(rng, PAINT[name], 0.03))
@@ -172,7 +172,7 @@ def refrigerator(rng: Rng) -> Shape:
 
 
 def toilet(rng: Rng) -> Shape:
-    """A bowl under a lid before a cistern."""
+    """Draw a toilet: a bowl with a lid in front of a cistern."""
     white = vary(rng, (0.95, 0.95, 0.95), 0.02)
     parts = [
         part(CYLINDER, (0.1, 0, 0), (0.36, 0.26, 0.34), "paint", white),
@@ -185,7 +185,7 @@ def toilet(rng: Rng) -> Shape:
 
 
 def bathtub(rng: Rng) -> Shape:
-    """Four walls around a hollow, with a tap."""
+    """Draw a bathtub: four walls around a hollow, with a tap."""
     white, width, length = vary(rng, (0.95, 0.95, 0.95), 0.02), rng.uniform(1.5, 1.7), 0.75
     parts = [
         *[part(BOX, (x * (length / 2 - 0.05), 0, 0), (0.1, width, 0.55), "paint", white) for x in (-1, 1)],
@@ -197,7 +197,7 @@ def bathtub(rng: Rng) -> Shape:
 
 
 def shower_curtain(rng: Rng) -> Shape:
-    """A curtain with dots on a rod, drawn over half of a tub's front."""
+    """Draw a dotted shower curtain on a rod, pulled over half of the bathtub's front."""
     name, colour = choose(rng, ("red", "blue", "green", "orange"))
     side = 0.42 if rng.random() < 0.5 else -0.42
     parts = [
@@ -208,7 +208,7 @@ def shower_curtain(rng: Rng) -> Shape:
 
 
 def curtain(rng: Rng) -> Shape:
-    """Two lengths of cloth beside a window."""
+    """Draw a curtain: two lengths of cloth, one on each side of a window."""
     name, colour = choose(rng, _COLOURS)
     parts = [
         *[part(BOX, (0.0, y, 0.25), (0.1, 0.36, 1.95), "folds", colour) for y in (-0.68, 0.68)],
@@ -218,7 +218,7 @@ def curtain(rng: Rng) -> Shape:
 
 
 def window(rng: Rng) -> Shape:
-    """A window in the wall, with a sill."""
+    """Draw a window in the wall, with a sill."""
     height = rng.uniform(1.0, 1.25)
     parts = [
         part(BOX, (0, 0, 0.85), (0.06, 1.1, height), "pane", _WHITE),
@@ -228,7 +228,7 @@ def window(rng: Rng) -> Shape:
 
 
 def door(rng: Rng) -> Shape:
-    """A door with panels in a frame."""
+    """Draw a panelled door in a frame."""
     colour = _wood(rng) if rng.random() < 0.6 else vary(rng, _WHITE, 0.02)
     parts = [
         part(BOX, (0, 0, 0), (0.06, 0.86, 2.02), "panels", colour),
@@ -239,14 +239,14 @@ def door(rng: Rng) -> Shape:
 
 
 def picture(rng: Rng) -> Shape:
-    """A framed picture on a wall."""
+    """Draw a framed picture on a wall."""
     name, colour = choose(rng, _COLOURS)
     size = (0.04, rng.uniform(0.6, 1.1), rng.uniform(0.5, 0.75))
     return Shape((part(BOX, (0, 0, 1.2), size, "painting", colour),), (0.05, size[1], 1.2 + size[2]), name)
 
 
 def other(rng: Rng) -> Shape:
-    """Other furniture: an ottoman, or a radiator."""
+    """Draw other furniture: an ottoman or a radiator."""
     if rng.random() < 0.5:
         name, colour = choose(rng, _COLOURS)
         parts = [part(CYLINDER, (0, 0, 0), (0.55, 0.55, 0.42), "fabric", colour)]
@@ -267,4 +267,4 @@ SHAPES: dict[str, Callable[[Rng], Shape]] = {
     "toilet": toilet,
     "other furniture": other,
 }
-"""Pieces that stand by themselves; the others go with something: see `rooms`."""
+"""Drawing functions of pieces that stand alone; `rooms` combines the other pieces into units."""

@@ -11,7 +11,11 @@ from typing import Any
 from tqdm import tqdm
 
 from clip2scene.config import DatasetConfig, Rooms, Synthetic
-from clip2scene.files import atomic_directory, write_json
+from clip2scene.datasets.identity import MARKER
+from clip2scene.errors import InputError
+from clip2scene.files import new_directory, read_json, sha256, write_json
+from clip2scene.provenance import digest
+from clip2scene.task import Task
 
 WRITERS = {
     "nuscenes": "clip2scene.synthetic.nuscenes_writer",
@@ -19,8 +23,6 @@ WRITERS = {
     "scannet": "clip2scene.synthetic.scannet_writer",
 }
 """Modules whose `writer` is a `Writer`, by the format that it writes; the configuration refuses others."""
-MARKER = "synthetic.json"
-"""File in the data root that says what the data set was made from; written last."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,69 @@ class Writer(ABC):
         """Write what concerns the whole data set, from what `make` returned for each scene."""
 
 
+def compute(task: Task) -> None:
+    """Make the data set of a run of the stage ``synthetic``, unless it is there.
+
+    Raises:
+        InputError: the parameters ask for what cannot be, or the data root holds anything else than synthetic
+            data sets.
+    """
+    data = task.config.datasets[task.run.target]
+    task.record.begin(task.config, "cpu")
+    if not (data.root / MARKER).is_file():
+        refuse_foreign(data.root.parent)
+        generate(data, task.run.seed, task.processes)
+    task.record.finish(products={"content": read_json(data.root / MARKER)["sha256"]})
+
+
+def refuse_foreign(root: Path) -> None:
+    """Refuse a data root that this software did not make, lest somebody's download be mixed with our data.
+
+    Args:
+        root: The configured root of a synthetic data set; each of its folders is one.
+
+    Raises:
+        InputError: it holds anything else.
+    """
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root}: is a file; expected the folder of a synthetic data set, or none")
+    ours = (root / MARKER).is_file()  # made when the root itself was the data set
+    for item in root.iterdir() if root.is_dir() and not ours else ():
+        if not item.name.startswith(".") and not (item / MARKER).is_file():
+            raise InputError(
+                f"{root}: holds {item.name}, which is no synthetic data set of ours; expected an empty "
+                "folder (to read a downloaded data set, remove its key `synthetic`)"
+            )
+
+
 def generate(data: DatasetConfig, seed: int, processes: int) -> None:
     """Write a data set with a `synthetic` section. Its bytes depend on that section and the seed alone.
 
     Args:
-        data: Format, root (replaced as a whole once everything is written), version, parameters.
-        seed: Of every random choice.
-        processes: How many scenes are made at a time.
+        data: Format, root (absent or empty; it appears once everything is written), version, parameters.
+        seed: Seed of every random choice.
+        processes: Number of scenes that are made at a time.
 
     Raises:
-        InputError: the parameters ask for what cannot be.
+        InputError: the parameters ask for what cannot be, or the root holds something.
     """
     module = import_module(WRITERS[data.format])
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries run threads can hang
-    with atomic_directory(data.root) as folder, ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with new_directory(data.root) as folder, ProcessPoolExecutor(processes, mp_context=context) as pool:
         writer: Writer = module.writer(folder, data.version, data.synthetic, seed)
         names = writer.scenes()
         writer.finish(list(tqdm(pool.map(writer.make, names), total=len(names), desc="scenes", unit="scene")))
-        made_from = {"format": data.format, "version": data.version, "seed": seed}
-        write_json(folder / MARKER, made_from | {"synthetic": data.synthetic.model_dump(mode="json")})
+        files = {
+            path.relative_to(folder).as_posix(): sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        marker = {
+            "format": data.format,
+            "version": data.version,
+            "seed": seed,
+            "synthetic": data.synthetic.model_dump(mode="json"),
+            "sha256": digest(files),
+            "files": files,
+        }
+        write_json(folder / MARKER, marker)

@@ -1,4 +1,4 @@
-"""Procedural textures of rooms and furniture; see `texture`."""
+"""Procedural textures of rooms and furniture; `texture` defines their arguments and results."""
 
 import numpy as np
 
@@ -7,35 +7,38 @@ from clip2scene.synthetic.texture import lines, mix, noise
 
 
 def _plane(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates [M] along a box's face and, on upright faces, up it; metres from the middle of the box."""
+    """Return two coordinates [M] in the faces of boxes, metres from the box's middle.
+
+    The first runs along the face; the second points up on upright faces.
+    """
     x, y, z = surface.local
     across, flat = np.abs(surface.normal[0]) > 0.5, np.abs(surface.normal[2]) > 0.5
     return np.where(across, y, x), np.where(flat, y, z)
 
 
 def plaster(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A painted wall over a white skirting board, with hardly any grain."""
+    """Return the colours [3, M] of painted plaster with little grain, above a white skirting board."""
     x, y, z = surface.local
     skirting = z + surface.half[2] < 0.09
     return mix(colour * (1 + 0.02 * noise(x, y, z, 1.5)), skirting, (0.88, 0.87, 0.84))
 
 
 def wallpaper(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A wall with broad stripes, light on the ground colour, over a white skirting board."""
+    """Return the colours [3, M] of wallpaper with broad, lighter stripes, above a white skirting board."""
     run, _ = _plane(surface)
     striped = mix(colour, lines(run + 50, 0.3, 0.09), np.clip(1.14 * colour, 0, 1))
     return mix(striped, surface.local[2] + surface.half[2] < 0.09, (0.88, 0.87, 0.84))
 
 
 def tiles(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Glazed tiles with grey joints, on walls and floors."""
+    """Return the colours [3, M] of glazed tiles with darker joints, for walls and floors."""
     run, up = _plane(surface)
     shade = 1 + 0.03 * noise(np.floor(run / 0.2), np.floor(up / 0.2), 0.0, 3.0)
     return mix(colour * shade, lines(run + 50, 0.2, 0.015) | lines(up + 50, 0.2, 0.015), 0.72 * colour)
 
 
 def parquet(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Floor boards along x, each in a shade of its own."""
+    """Return the colours [3, M] of floor boards along x, each in its own shade."""
     x, y, _ = surface.local
     board = np.floor(y / 0.14)
     joint = lines(y + 50, 0.14, 0.012) | lines(x + 50 + 0.37 * board, 1.1, 0.015)
@@ -48,13 +51,16 @@ def parquet(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def carpet(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A carpet: fine speckles."""
+    """Return the colours [3, M] of a carpet with fine speckles."""
     x, y, _ = surface.local
     return colour * (1 + 0.10 * noise(x, y, 1.0, 0.05) + 0.04 * noise(x, y, 2.0, 0.6))
 
 
 def wood(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Furniture wood: fine grain, upwards on upright faces; hardly any on white paint."""
+    """Return the colours [3, M] of furniture wood.
+
+    The fine grain runs upwards on upright faces; on white paint it is barely visible.
+    """
     x, y, z = surface.local
     flat = np.abs(surface.normal[2]) > 0.5
     grain = np.where(flat, noise(8 * x, 0.8 * y, z, 0.5), noise(8 * (x + y), 0.0, 0.8 * z, 0.5))
@@ -62,7 +68,10 @@ def wood(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def fronts(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A cabinet: doors with dark gaps and bright knobs at its front (x), its other sides as they are."""
+    """Return the colours [3, M] of a cabinet: its front (+x) has doors with dark gaps and bright knobs.
+
+    All other faces are plain wood.
+    """
     _, y, z = surface.local
     front = surface.normal[0] > 0.5
     width = 2 * surface.half[1] / np.maximum(1, np.round(2 * surface.half[1] / 0.45))
@@ -73,7 +82,7 @@ def fronts(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def panels(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A door: sunken panels and a handle, on the sides that x passes through."""
+    """Return the colours [3, M] of a door: sunken panels and a handle on its two x faces."""
     _, y, z = surface.unit
     column, row = np.abs(np.abs(y) - 0.45), np.abs(np.abs(z) - 0.47)
     rim = ((column < 0.33) & (row < 0.38)) & ~((column < 0.27) & (row < 0.34))
@@ -82,7 +91,7 @@ def panels(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def pane(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A window: a bright sky over a far horizon, between white bars."""
+    """Return the colours [3, M] of a window: a bright sky above a far horizon, between white bars."""
     _, y, z = surface.unit
     bars = (np.maximum(np.abs(y), np.abs(z)) > 0.88) | (np.abs(y) < 0.06)
     green = np.float32([[0.45], [0.58], [0.38]]) * (1 + 0.2 * noise(*surface.local, 0.3))
@@ -91,7 +100,7 @@ def pane(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def painting(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A picture: blobs of colours on its ground, a white mat, a dark frame."""
+    """Return the colours [3, M] of a picture: blobs on a coloured ground, a white mat, a dark frame."""
     _, y, z = surface.unit
     place = surface.local + 3 * colour[:, :1]
     blobs = mix(colour, noise(*place, 0.25) > 0.3, np.clip(1.1 - colour[[1, 2, 0]], 0, 1))
@@ -101,7 +110,7 @@ def painting(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def books(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A row of books: narrow spines, each of a colour of its own, with a title."""
+    """Return the colours [3, M] of a row of books: narrow spines with titles, each in its own colour."""
     _, y, z = surface.local
     spine = np.floor(y / 0.045)
     hue = [0.45 + 0.35 * np.sin(spine * factor + 9 * colour[0]) for factor in (12.9, 7.7, 4.1)]
@@ -110,7 +119,7 @@ def books(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def steel(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A refrigerator: brushed doors, a gap between them, two dark handles."""
+    """Return the colours [3, M] of a refrigerator: brushed doors, a gap between them, two dark handles."""
     _, y, z = surface.unit
     front = surface.normal[0] > 0.5
     brushed = colour * (1 + 0.03 * noise(surface.local[0], surface.local[1], 9 * surface.local[2], 0.3))
@@ -119,27 +128,27 @@ def steel(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def fabric(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Upholstery: a weave, and seams between cushions."""
+    """Return the colours [3, M] of upholstery: a weave, and seams between cushions."""
     x, y, z = surface.local
     weave = 1 + 0.08 * np.sign(np.sin(x * 160) * np.sin(y * 160 + z * 160))
     return mix(colour * weave, lines(y + 50.02, 0.65, 0.02), 0.6 * colour)
 
 
 def quilt(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Bedding: a quilt of checks, light and dark."""
+    """Return the colours [3, M] of a quilt with light and dark checks."""
     x, y, _ = surface.local
     checks = (np.floor(x / 0.22) + np.floor(y / 0.22)) % 2
     return colour * (0.92 + 0.16 * checks + 0.05 * noise(x, y, 0.0, 0.3))
 
 
 def folds(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A curtain: soft vertical folds."""
+    """Return the colours [3, M] of a curtain with soft vertical folds."""
     run = surface.local[0] + surface.local[1]
     return colour * (0.84 + 0.16 * np.sin(run * (2 * np.pi / 0.14)))
 
 
 def dots(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A shower curtain: white, with folds and rows of coloured dots."""
+    """Return the colours [3, M] of a white shower curtain with folds and rows of coloured dots."""
     run, up = _plane(surface)
     near = np.hypot((run + 50) % 0.2 - 0.1, (up + 50) % 0.2 - 0.1) < 0.06
     light = np.float32([[0.93], [0.95], [0.96]]) * (0.93 + 0.07 * np.sin(run * (2 * np.pi / 0.25)))
@@ -147,13 +156,13 @@ def dots(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def stone(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A counter top: speckled stone."""
+    """Return the colours [3, M] of a counter top of speckled stone."""
     x, y, z = surface.local
     return colour * np.clip(1 + 0.22 * noise(x, y, z, 0.06) + 0.1 * noise(x, y, z, 0.3), 0.4, 1.8)
 
 
 def basin(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A sink or tub from above: a bright rim around a dark hollow with a drain."""
+    """Return the colours [3, M] of a sink or tub from above: a bright rim, a dark hollow, a drain."""
     x, y, _ = surface.unit
     hollow = (surface.normal[2] > 0.5) & (np.maximum(np.abs(x), np.abs(y)) < 0.78)
     drain = hollow & (np.hypot(surface.local[0], surface.local[1]) < 0.04)
@@ -161,5 +170,5 @@ def basin(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def ribs(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A radiator: upright ribs."""
+    """Return the colours [3, M] of a radiator with upright ribs."""
     return colour * np.where(lines(surface.local[1] + 50, 0.06, 0.02), np.float32(0.6), np.float32(1))

@@ -1,4 +1,4 @@
-"""The spinning lidar: beams, range noise, intensity, drop-outs."""
+"""Spinning lidar: beams, range noise, intensity and drop-outs."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,22 @@ from clip2scene.synthetic.raycast import View, observe, rotate, surface
 from clip2scene.synthetic.world import Primitives, World
 
 _REACH = 70.0
-_FAINT = 0.012  # returns weaker than this share of the light are lost at times
+_FAINT = 0.012  # returns weaker than this share of the emitted light may be lost
 FALL_OFF = 45.0
-"""Range at which half of the returned light has been lost, metres."""
+"""Range at which half of the returned light is lost, metres."""
 
 
 @dataclass(frozen=True)
 class Lidar:
-    """The rays of one rotation (a `raycast.Sensor`): a row a beam, lowest first; a column a firing.
+    """Rays of one rotation (a `raycast.Sensor`): one row per beam, lowest first, and one column per firing.
 
-    All rays of a rotation start from one pose: nuScenes' own clouds are corrected for the motion within it.
-    The vehicle that carries the lidar returns nothing.
+    All rays of a rotation start from one pose, because nuScenes' own clouds are corrected for the motion
+    within a rotation. The vehicle that carries the lidar returns nothing.
+
+    Attributes:
+        directions: [3, B, A] float32, unit vectors, lidar frame.
+        elevation: [B] float64, angle of each beam above the horizon, radians.
+        reach: Maximum range, metres.
     """
 
     directions: np.ndarray
@@ -29,7 +34,12 @@ class Lidar:
 
     @classmethod
     def build(cls, degrees: np.ndarray, azimuth_steps: int) -> "Lidar":
-        """A lidar with beams at these angles above the horizon, lowest first, and firings in a rotation."""
+        """Return a lidar.
+
+        Args:
+            degrees: [B] float64, angles of the beams above the horizon, degrees, lowest first.
+            azimuth_steps: Number of firings per rotation.
+        """
         elevation = np.radians(degrees)
         azimuth = 2 * np.pi * np.arange(azimuth_steps) / azimuth_steps - np.pi
         flat, up = np.cos(elevation)[:, None], np.sin(elevation)[:, None]
@@ -41,7 +51,7 @@ class Lidar:
         return cls(np.stack(rays).astype(np.float32), elevation)
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
-        """See `raycast.Sensor.windows`."""
+        """Return the windows [R, 5] of boxes [P, 8, 3]; see `raycast.Sensor.windows`."""
         _, _, steps = self.directions.shape
         middle = corners.mean(axis=1)
         azimuth = np.arctan2(middle[:, 1], middle[:, 0])
@@ -70,14 +80,14 @@ class Lidar:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The N returns of one rotation, in the order of firing.
+    """The N returns of one rotation, in firing order.
 
     Attributes:
         points: [N, 3] float32, metres, lidar frame.
-        power: [N], share of the light that came back, mostly far below 1.
-        ring: [N], the beam, counted from the lowest.
-        ray: [N] int64, flat position of the ray in the grid of `view`.
-        view: What the rays met.
+        power: [N] float64, returned share of the emitted light, mostly far below 1.
+        ring: [N] int64, beam, counted from the lowest.
+        ray: [N] int64, flat index of the ray in the grid of `view`.
+        view: Hits of all rays of the rotation.
     """
 
     points: np.ndarray
@@ -88,7 +98,7 @@ class Sweep:
 
     @property
     def category(self) -> np.ndarray:
-        """Lidarseg ids [N] uint8."""
+        """Lidarseg ids of the points, [N] uint8."""
         return self.view.category.take(self.ray)
 
 
@@ -100,15 +110,15 @@ def scan(
     parameters: Synthetic,
     rng: np.random.Generator,
 ) -> Sweep:
-    """One rotation.
+    """Simulate one rotation of the lidar.
 
     Args:
-        world: For ground and weather.
-        primitives: The things' primitives at this time, world frame.
-        lidar: The rays.
-        pose: [4, 4], lidar to world.
-        parameters: Noise, drop-outs, rain.
-        rng: For these.
+        world: Supplies ground and weather.
+        primitives: Primitives of all things at this time, world frame.
+        lidar: Lidar that casts the rays.
+        pose: [4, 4] float64, metres, lidar to world.
+        parameters: Supplies noise, drop-out and rain.
+        rng: Generator for noise, drop-out and rain.
     """
     view = observe(world, primitives, lidar, pose)
     power, depth = _returns(world, view, lidar, pose, rng)
@@ -126,7 +136,7 @@ def scan(
 def _returns(
     world: World, view: View, lidar: Lidar, pose: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the light that comes back [H, W], and from which range [H, W], metres."""
+    """Return the share of light that comes back, and the range it comes from in metres; both [H, W]."""
     hit, floor = view.index >= 0, view.cell >= 0
     reflectance = np.zeros(view.depth.shape, dtype=np.float32)
     cosine = np.zeros_like(reflectance)

@@ -1,4 +1,4 @@
-"""What surfaces are made of: how much of the lidar's light they return, and their texture in images."""
+"""Materials of surfaces: their lidar reflectance and their texture in images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from clip2scene.synthetic.raycast import Surface
 
 @dataclass(frozen=True)
 class Material:
-    """A material.
+    """Lidar and image properties of a surface.
 
     Attributes:
-        reflectance: Share of the lidar's light that comes back from a surface it meets head on.
-        texture: Colours [3, M] of a `Surface` from its base colours [3, M].
-        depth: How far lidar rays go in before they are returned, metres, on average (foliage).
+        reflectance: Share of the lidar's light that returns at normal incidence.
+        texture: Function from a `Surface` and its base colours [3, M] to its colours [3, M].
+        depth: Mean depth to which lidar rays penetrate before they return, metres (foliage).
     """
 
     reflectance: float
@@ -66,7 +66,7 @@ MATERIALS: dict[str, Material] = {
     "basin": Material(0.60, interiors.basin),
     "ribs": Material(0.55, interiors.ribs),
 }
-"""Materials of primitives; a primitive holds the position of its material here."""
+"""Materials by name; a primitive stores the position of its material in this table."""
 
 NAMES: tuple[str, ...] = tuple(MATERIALS)
 REFLECTANCE = np.array([material.reflectance for material in MATERIALS.values()], dtype=np.float32)
@@ -78,7 +78,7 @@ GROUND: dict[int, tuple[float, Callable[[np.ndarray, np.ndarray], np.ndarray]]] 
     category_id("sidewalk"): (0.30, texture.slabs),
     category_id("terrain"): (0.36, texture.grass),
 }
-"""Reflectance and texture of the ground by lidarseg id."""
+"""Reflectance and texture of each ground category, by lidarseg id."""
 
 MARKING_REFLECTANCE = 0.6
 MARKING_COLOUR = (0.88, 0.88, 0.84)

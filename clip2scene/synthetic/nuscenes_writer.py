@@ -16,9 +16,9 @@ from clip2scene.synthetic.vehicles import NUSCENES
 from clip2scene.synthetic.world import Thing, World, points_in_box, rotation_z
 
 SWEEP_PERIOD, SWEEPS_PER_KEYFRAME = 0.05, 10
-"""Seconds between rotations of the lidar, and how many make the half second between keyframes."""
+"""Time between lidar rotations, seconds, and rotations per keyframe interval of half a second."""
 LEAD_IN = 9
-"""Sweeps before the first keyframe, so that every keyframe has as many before it."""
+"""Number of sweeps before the first keyframe, so that every keyframe has at least 9 earlier sweeps."""
 
 _EPOCH = 1_500_000_000_000_000
 _ANNOTATED = 60.0
@@ -26,20 +26,20 @@ _QUALITY = 90
 
 
 class NuScenesWriter(Writer):
-    """Sensor files, tables, splits, and captioned crops of the train scenes.
+    """Writer of sensor files, tables, splits, and captioned crops of the train scenes.
 
-    The splits, in ``splits.json`` among the tables, are train, val, and, as SLidR divides train, verifying
-    (every seventh scene of it) and parametrize (the rest).
+    The splits are stored in ``splits.json`` among the tables. They are train and val, and SLidR's division of
+    train into verifying (every seventh scene) and parametrize (the rest).
     """
 
     def scenes(self) -> list[str]:
-        """``synthetic-0001`` and on, the train scenes first."""
+        """Return the scene names, ``synthetic-0001`` onwards, train scenes first."""
         streets.check(self.parameters)
         total = self.parameters.train_scenes + self.parameters.val_scenes
         return [f"synthetic-{number:04d}" for number in range(1, total + 1)]
 
     def make(self, name: str) -> tuple[SceneLog, list[captions.Row]]:
-        """Write one scene's sensor files; return what its tables say, and the crops of its images."""
+        """Write one scene's sensor files; return the content of its tables, and the crops of its images."""
         rng = seeding.generator(self.seed, "street", name)
         seconds = SWEEP_PERIOD * SWEEPS_PER_KEYFRAME * (self.parameters.keyframes - 1)
         world = streets.make_world(self.parameters, rng, seconds)
@@ -83,7 +83,7 @@ writer = NuScenesWriter
 
 
 class _Recorder:
-    """The vehicle's sensors in one scene, and where their files go."""
+    """Sensors of the vehicle in one scene, and the folders that they write to."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class _Recorder:
             (root / folder).mkdir(parents=True, exist_ok=True)
 
     def sweep(self, step: int) -> tuple[Reading, np.ndarray]:
-        """Write one rotation of the lidar; also its points [N, 3] in the world frame."""
+        """Write one lidar rotation; return its reading and its points [N, 3] float64, metres, world frame."""
         time, is_key_frame = step * SWEEP_PERIOD, step >= 0 and step % SWEEPS_PER_KEYFRAME == 0
         ego = self.world.ego(time)
         pose = ego @ NUSCENES.lidar_to_ego
@@ -123,7 +123,7 @@ class _Recorder:
         reading = Reading(
             channel="LIDAR_TOP",
             timestamp=stamp,
-            sample=max(0, -(-step // SWEEPS_PER_KEYFRAME)),  # that of the keyframe that follows
+            sample=max(0, -(-step // SWEEPS_PER_KEYFRAME)),  # a sweep belongs to the keyframe that follows it
             is_key_frame=is_key_frame,
             path=path,
             sensor_to_ego=NUSCENES.lidar_to_ego,
@@ -133,7 +133,7 @@ class _Recorder:
         return reading, sweep.points @ pose[:3, :3].T + pose[:3, 3]
 
     def image(self, sample: int, channel: str) -> tuple[Reading, list[captions.Row]]:
-        """Write one image, taken when the lidar passed the camera; also its captioned crops."""
+        """Write one image, taken as the lidar passes the camera; return its reading and captioned crops."""
         eye = self.cameras[channel]
         time = sample * SWEEPS_PER_KEYFRAME * SWEEP_PERIOD + eye.delay
         ego = self.world.ego(time)
@@ -148,7 +148,7 @@ class _Recorder:
         return reading, captions.caption_image(self.world, view, path, rng)
 
     def annotate(self, sample: int, points: np.ndarray) -> list[Annotation]:
-        """Boxes of the things that the keyframe's points [N, 3], in the world frame, touch."""
+        """Return the boxes that contain at least one of the keyframe's points [N, 3], metres, world frame."""
         time = sample * SWEEPS_PER_KEYFRAME * SWEEP_PERIOD
         positions, headings = self.world.poses(time)
         near = np.linalg.norm(positions - self.world.ego(time)[:3, 3], axis=1) < _ANNOTATED
@@ -176,7 +176,7 @@ class _Recorder:
 
 
 def _attributes(thing: Thing) -> tuple[str, ...]:
-    """What nuScenes says of a box beside its category."""
+    """Return the nuScenes attributes of a thing's box."""
     if thing.name in ("bicycle", "motorcycle"):
         return ("cycle.with_rider" if thing.ridden else "cycle.without_rider",)
     if thing.name == "pedestrian":

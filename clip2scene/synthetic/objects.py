@@ -1,7 +1,7 @@
-"""The shapes of the classes that come as boxes: each function draws one thing of its kind.
+"""Shapes of the classes annotated with boxes; each function draws one thing of its kind.
 
-Dimensions follow what is typical of the class in nuScenes. A class is told apart by its shape (for the lidar)
-and by its textures and colours (for the cameras), and varies in all of them.
+Dimensions, in metres, are typical of the class in nuScenes. The lidar can tell classes apart by shape, the
+cameras by texture and colour as well. All three vary within a class.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ _SKIN: tuple[Colour, ...] = ((0.85, 0.65, 0.52), (0.62, 0.43, 0.32), (0.38, 0.26
 
 
 def car(rng: Rng) -> Shape:
-    """A saloon, an estate or a van."""
+    """Draw a saloon, an estate or a van."""
     name, colour = choose(rng, ("white", "black", "silver", "grey", "red", "blue", "green", "beige"))
     length, width, height = rng.uniform(4.1, 5.0), rng.uniform(1.75, 2.0), rng.uniform(1.45, 1.9)
     cabin, shift = (0.52, -0.04) if height < 1.65 else (0.72, -0.10)
@@ -48,7 +48,7 @@ def car(rng: Rng) -> Shape:
 
 
 def truck(rng: Rng) -> Shape:
-    """A cab before a box."""
+    """Draw a truck: a cab in front of a cargo box."""
     name, colour = choose(rng, ("white", "red", "blue", "green", "grey", "orange"))
     length, width, height = rng.uniform(6.0, 9.0), rng.uniform(2.3, 2.6), rng.uniform(2.9, 3.6)
     cab = 2.0
@@ -65,7 +65,7 @@ def truck(rng: Rng) -> Shape:
 
 
 def trailer(rng: Rng) -> Shape:
-    """A long box on legs and rear axles, with nothing to pull it."""
+    """Draw a trailer without a tractor: a long box on legs and rear axles."""
     name, colour = choose(rng, ("silver", "grey", "blue", "beige"))
     length, width, height = rng.uniform(7.5, 11.0), 2.5, rng.uniform(3.3, 3.9)
     parts = [
@@ -77,7 +77,7 @@ def trailer(rng: Rng) -> Shape:
 
 
 def bus(rng: Rng) -> Shape:
-    """One long box of windows."""
+    """Draw a bus: one long box with windows."""
     name, colour = choose(rng, ("red", "blue", "green", "orange"))
     length, width, height = rng.uniform(9.5, 12.5), rng.uniform(2.5, 2.8), rng.uniform(3.0, 3.4)
     parts = [
@@ -88,7 +88,7 @@ def bus(rng: Rng) -> Shape:
 
 
 def construction_vehicle(rng: Rng) -> Shape:
-    """An excavator: tracks, a turning body, a boom that goes up and an arm that comes down to a bucket."""
+    """Draw an excavator: tracks, a turning body, a rising boom, and an arm that comes down to a bucket."""
     name, colour = choose(rng, ("yellow", "orange"))
     scale = rng.uniform(0.9, 1.2)
     reach = rng.uniform(0.5, 0.9)
@@ -108,7 +108,7 @@ def construction_vehicle(rng: Rng) -> Shape:
 
 
 def _arm(start: tuple[float, float], end: tuple[float, float], thick: float, colour: Colour) -> Part:
-    """A beam in the x-z plane from one joint to another."""
+    """Return a beam in the x-z plane from one joint to another."""
     length = float(np.hypot(end[0] - start[0], end[1] - start[1]))
     rotation = tilt(float(np.arctan2(end[1] - start[1], end[0] - start[0])))
     centre = ((start[0] + end[0]) / 2, -0.4, (start[1] + end[1]) / 2)
@@ -125,7 +125,7 @@ def _rider(rng: Rng, seat: float, helmet: Colour) -> list[Part]:
 
 
 def bicycle(rng: Rng) -> Shape:
-    """Two thin wheels and a frame of tubes; half of them ridden."""
+    """Draw a bicycle: two thin wheels and a frame of tubes; half of them have a rider."""
     name, colour = choose(rng, ("red", "blue", "green", "black", "silver", "yellow"))
     parts = [
         *[part(CYLINDER, (x, 0, 0), (0.70, 0.70, 0.06), "spokes", DARK, AXLE) for x in (-0.53, 0.53)],
@@ -143,7 +143,7 @@ def bicycle(rng: Rng) -> Shape:
 
 
 def motorcycle(rng: Rng) -> Shape:
-    """Two fat wheels, a tank, a seat, an engine; most of them ridden by someone with a helmet."""
+    """Draw a motorcycle: two fat wheels, a tank, a seat, an engine; most have a rider with a helmet."""
     name, colour = choose(rng, ("red", "black", "blue", "green", "orange"))
     parts = [
         *[part(CYLINDER, (x, 0, 0), (0.64, 0.64, 0.20), "wheel", DARK, AXLE) for x in (-0.72, 0.72)],
@@ -161,7 +161,7 @@ def motorcycle(rng: Rng) -> Shape:
 
 
 def pedestrian(rng: Rng) -> Shape:
-    """Legs in a stride, a torso, arms and a head."""
+    """Draw a pedestrian: legs in a stride, a torso, arms and a head."""
     name, shirt = choose(rng, ("red", "white", "blue", "green", "yellow", "black", "grey"))
     height = rng.uniform(1.55, 1.9)
     trousers = vary(rng, PAINT[("black", "blue", "grey", "beige")[rng.integers(4)]])
@@ -192,7 +192,7 @@ def pedestrian(rng: Rng) -> Shape:
 
 
 def barrier(rng: Rng) -> Shape:
-    """A movable barrier with stripes, a massive block or boards on posts; it runs along y."""
+    """Draw a striped movable barrier along y: a massive block, or boards on posts."""
     name, colour = ("red", PAINT["red"]) if rng.random() < 0.65 else ("orange", PAINT["orange"])
     width, height = rng.uniform(1.7, 2.3), rng.uniform(0.85, 1.1)
     foot = part(BOX, (0, 0, 0), (0.55, width, 0.28), "stripes", vary(rng, PAINT["white"]))
@@ -208,7 +208,7 @@ def barrier(rng: Rng) -> Shape:
 
 
 def traffic_cone(rng: Rng) -> Shape:
-    """An orange cone with white bands on a dark foot."""
+    """Draw an orange traffic cone with white bands on a dark foot."""
     height = rng.uniform(0.7, 1.0)
     parts = [
         part(BOX, (0, 0, 0), (0.42, 0.42, 0.06), "rubber", DARK),
@@ -235,4 +235,4 @@ SHAPES: dict[str, Callable[[Rng], Shape]] = {
     "trailer": trailer,
     "truck": truck,
 }
-"""How the classes that come as boxes look."""
+"""Drawing functions of the classes annotated with boxes."""

@@ -1,6 +1,7 @@
-"""How shapes are put together: colours, and primitives placed by footprint and bottom.
+"""Building blocks of shapes: colours, and primitives placed by footprint and bottom.
 
-Dimensions are full extents in metres; a shape's frame has x forward, y left, z up, its origin on the ground.
+Dimensions are full extents in metres. A shape's frame has x forward, y left, z up, and its origin on the
+ground.
 """
 
 from collections.abc import Sequence
@@ -25,13 +26,13 @@ PAINT: dict[str, Colour] = {
     "orange": (0.86, 0.42, 0.08),
     "yellow": (0.88, 0.74, 0.14),
 }
-"""Colours by the names that captions use."""
+"""Colours (red, green, blue in [0, 1]) by the names that captions use."""
 
 DARK: Colour = (0.05, 0.05, 0.055)
 STEEL: Colour = (0.45, 0.46, 0.47)
 _UPRIGHT = np.eye(3)
-AXLE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # a cylinder's axis along y
-LYING = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])  # along x
+AXLE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # puts a cylinder's axis along y
+LYING = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])  # puts it along x
 
 
 def part(
@@ -42,37 +43,49 @@ def part(
     colour: Colour,
     rotation: np.ndarray = _UPRIGHT,
 ) -> Part:
-    """A primitive by the x and y of its centre, the z of its bottom, and its extents along its own axes."""
+    """Return a primitive placed by its footprint and its bottom.
+
+    Args:
+        kind: BOX, CYLINDER, ELLIPSOID or CONE.
+        place: x and y of the centre and z of the lowest point, metres.
+        size: Full extents along the primitive's own axes, metres.
+        material: Key of `materials.MATERIALS`.
+        colour: Red, green, blue in [0, 1].
+        rotation: [3, 3] float64, the primitive's axes as columns.
+    """
     half = tuple(extent / 2 for extent in size)
     rise = float(np.abs(rotation[2]) @ np.array(half))
     return Part(kind, (place[0], place[1], place[2] + rise), half, material, colour, rotation)
 
 
 def tilt(angle: float) -> np.ndarray:
-    """Rotation about y, nose up by an angle in radians."""
+    """Return the rotation [3, 3] float64 about y that raises the nose by an angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
 
 
 def wheels(xs: tuple[float, ...], track: float, diameter: float, width: float) -> list[Part]:
-    """Wheels at distances along a vehicle, a pair at each; metres."""
+    """Return a pair of wheels at each of the positions `xs` along a vehicle; all lengths in metres."""
     size = (diameter, diameter, width)
     return [part(CYLINDER, (x, y, 0), size, "wheel", DARK, AXLE) for x in xs for y in (-track / 2, track / 2)]
 
 
 def choose(rng: Rng, names: tuple[str, ...]) -> tuple[str, Colour]:
-    """A named colour, shifted a little."""
+    """Pick one of the named colours; return its name and the colour, slightly varied."""
     name = names[rng.integers(len(names))]
     return name, vary(rng, PAINT[name])
 
 
 def vary(rng: Rng, colour: Colour, amount: float = 0.05) -> Colour:
-    """A colour, each channel shifted by normal noise."""
+    """Return a colour with normal noise of standard deviation `amount` added to each channel."""
     return tuple(np.clip(np.array(colour) + rng.normal(0, amount, 3), 0.02, 1).tolist())
 
 
 def stack(shapes: Sequence[Shape], categories: Sequence[int]) -> Primitives:
-    """The parts of all shapes as arrays, each in its shape's frame; `categories` are the shapes' labels."""
+    """Stack the parts of all shapes into arrays, each part in its shape's frame.
+
+    `categories` holds the label id of each shape.
+    """
     parts = [(owner, part) for owner, shape in enumerate(shapes) for part in shape.parts]
     return Primitives(
         kind=np.array([part.kind for _, part in parts], dtype=np.int8),

@@ -1,4 +1,4 @@
-"""What stands and moves on a street, and where."""
+"""Placement of everything that stands or moves on a street."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,22 +12,24 @@ Rng = np.random.Generator
 Range = tuple[float, float]
 
 LANE, PARKING, CROSSING = 3.5, 2.6, 5.0
-"""Widths of a lane and of the parking strip, half the width of the crossing street, metres."""
+"""Widths of a lane and of the parking strip, and half the width of the crossing street, metres."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A street's cross-section, in metres to either side of its centre line, and what is where along it.
+    """Cross-section of a street and positions along it, metres.
+
+    The cross-section is the same on both sides of the centre line; its edges are distances from that line.
 
     Attributes:
-        stretch: Where the street holds things, along it; the ego vehicle starts at 0.
-        median: Where the traffic island in the middle ends.
-        lanes: Lanes in each direction.
-        kerb: Where the parking strip ends and the sidewalk begins.
-        walk: Where the sidewalk ends and the green begins.
-        green: Where the houses begin.
-        crossing: Centre of a crossing street along this one, half width `CROSSING`.
-        works: Where road works take the parking strip, on the right and on the left.
+        stretch: Start and end of the part of the street that holds things; the ego vehicle starts at 0.
+        median: Outer edge of the traffic island in the middle.
+        lanes: Number of lanes in each direction.
+        kerb: Outer edge of the parking strip, where the sidewalk begins.
+        walk: Outer edge of the sidewalk, where the green begins.
+        green: Outer edge of the green, where the houses begin.
+        crossing: Position of the crossing street's centre along this street; its half width is `CROSSING`.
+        works: Start positions of the road works in the parking strip, on the right and on the left.
     """
 
     stretch: Range
@@ -40,7 +42,7 @@ class Layout:
     works: tuple[tuple[float, ...], tuple[float, ...]]
 
     def lane(self, number: int) -> float:
-        """Middle of a lane, counted from the median."""
+        """Return the distance from the centre line to a lane's middle, metres; lane 0 is the innermost."""
         return self.median + LANE * (number + 0.5)
 
 
@@ -52,17 +54,17 @@ _SHAPES = objects.SHAPES | {
     "post": scenery.post,
     "building": scenery.building,
 }
-"""How each kind of thing is drawn."""
+"""Drawing function of each kind of thing."""
 
 
 def place_things(layout: Layout, ego_speed: float, traffic: float, rng: Rng) -> list[Thing]:
-    """Everything on a street.
+    """Place everything on a street.
 
     Args:
-        layout: The cross-section.
-        ego_speed: Of the ego vehicle, metres a second; those in its lane keep pace.
-        traffic: Density of vehicles and people, 1 for the default street.
-        rng: Draws all of it.
+        layout: Cross-section of the street.
+        ego_speed: Speed of the ego vehicle, metres per second; vehicles in its lane keep pace with it.
+        traffic: Density of vehicles and people, relative to the default street; 0 for none.
+        rng: Generator for all random choices.
     """
     things = []
     for side in (-1, 1):
@@ -76,7 +78,7 @@ def place_things(layout: Layout, ego_speed: float, traffic: float, rng: Rng) -> 
 
 
 def _deck(rng: Rng, **counts: int) -> Iterator[tuple[str, Shape]]:
-    """Kinds and shapes without end, in shuffled rounds: the rare kinds come as often as they should."""
+    """Yield kinds and shapes endlessly in shuffled rounds, so that rare kinds keep their intended rate."""
     kinds = [kind for kind, count in counts.items() for _ in range(count)]
     while True:
         for kind in rng.permutation(kinds).tolist():
@@ -92,7 +94,7 @@ def _row(
     yaw: float = 0.0,
     speed: float = 0.0,
 ) -> list[Thing]:
-    """Things one behind the other along a stretch of the street; gaps and offsets are ranges in metres."""
+    """Line things up along a stretch of the street; `gap` and `lateral` are ranges in metres."""
     things, along = [], stretch[0] + rng.uniform(*gap)
     while True:
         kind, shape = next(deck)
@@ -104,9 +106,10 @@ def _row(
 
 
 def _traffic(layout: Layout, ego_speed: float, density: float, rng: Rng) -> list[Thing]:
-    """Moving vehicles; those of a lane share its speed."""
+    """Place moving vehicles; all vehicles of a lane have the same speed."""
     deck = _deck(rng, car=6, truck=2, trailer=1, bus=1, motorcycle=3, bicycle=3)
-    beside = _deck(rng, car=4, truck=1, motorcycle=2, bicycle=2)  # what is long would hide a side for seconds
+    # no buses or trailers beside the ego vehicle: they would hide one side of it for seconds
+    beside = _deck(rng, car=4, truck=1, motorcycle=2, bicycle=2)
     gap = (5 / density, 13 / density)
     things = []
     for number in range(layout.lanes):
@@ -117,13 +120,14 @@ def _traffic(layout: Layout, ego_speed: float, density: float, rng: Rng) -> list
                 rng, beside, layout.stretch, gap, (-far, -near), 0.0, rng.uniform(0.3, 0.6) * ego_speed
             )
     own = (-layout.lane(0) - 0.2, -layout.lane(0) + 0.2)
-    for stretch in ((9.0, layout.stretch[1]), (layout.stretch[0], -6.0)):  # before and behind it
+    # ahead of and behind the ego vehicle
+    for stretch in ((9.0, layout.stretch[1]), (layout.stretch[0], -6.0)):
         things += _row(rng, deck, stretch, gap, own, 0.0, ego_speed)
     return things
 
 
 def _parked(layout: Layout, side: int, density: float, rng: Rng) -> list[Thing]:
-    """Vehicles in the parking strip, off the road works and the crossing."""
+    """Place vehicles in the parking strip, clear of road works and of the crossing."""
     deck = _deck(rng, car=8, truck=2, trailer=2, bus=1, motorcycle=3, bicycle=4)
     middle = side * (layout.kerb - PARKING / 2)
     yaw = 0.0 if side < 0 else np.pi
@@ -133,7 +137,7 @@ def _parked(layout: Layout, side: int, density: float, rng: Rng) -> list[Thing]:
 
 
 def _people(layout: Layout, side: int, density: float, rng: Rng) -> list[Thing]:
-    """People who walk either way, and who stand about among bicycles and motorcycles."""
+    """Place people who walk in either direction, and people who stand among bicycles and motorcycles."""
     lateral = (side * (layout.kerb + 0.9), side * (layout.walk - 0.3))
     gap = (3 / density, 12 / density)
     standing = _deck(rng, pedestrian=7, bicycle=2, motorcycle=1)
@@ -144,7 +148,7 @@ def _people(layout: Layout, side: int, density: float, rng: Rng) -> list[Thing]:
 
 
 def _road_works(layout: Layout, side: int, rng: Rng) -> list[Thing]:
-    """Barriers around parts of the parking strip, and cones along them."""
+    """Place barriers around parts of the parking strip, and cones along them."""
     line, middle = side * (layout.kerb - PARKING), side * (layout.kerb - PARKING / 2)
     things = []
     for start in layout.works[side > 0]:
@@ -159,7 +163,7 @@ def _road_works(layout: Layout, side: int, rng: Rng) -> list[Thing]:
 
 
 def _excavators(layout: Layout, side: int, rng: Rng) -> list[Thing]:
-    """An excavator at each of the road works."""
+    """Place an excavator at each road-works site."""
     lateral = side * (layout.kerb - PARKING / 2 + 0.3)
     return [
         Thing(
@@ -174,7 +178,7 @@ def _excavators(layout: Layout, side: int, rng: Rng) -> list[Thing]:
 
 
 def _roadside(layout: Layout, side: int, rng: Rng) -> list[Thing]:
-    """Posts and trees at the kerb, the green, the houses behind it, and lights at the crossing."""
+    """Place posts and trees at the kerb, plants and walls on the green, houses, and traffic lights."""
     kerb = (side * (layout.kerb + 0.4),) * 2
     green = (side * (layout.walk + 1.0), side * (layout.green - 1.0))
     front = (side * (layout.green + 5.2), side * (layout.green + 6.7))
@@ -190,5 +194,5 @@ def _roadside(layout: Layout, side: int, rng: Rng) -> list[Thing]:
 
 
 def _clear(thing: Thing, along: float, half: float) -> bool:
-    """Whether a thing leaves a stretch of the street free."""
+    """Return whether a thing stays off a stretch of the street, `half` metres to either side of `along`."""
     return abs(thing.along - along) > half + thing.shape.size[0] / 2

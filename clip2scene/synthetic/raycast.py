@@ -1,7 +1,7 @@
-"""One ray-caster for lidar and cameras: a depth buffer filled primitive by primitive.
+"""Ray caster for lidar and cameras: a depth buffer that is filled primitive by primitive.
 
-The rays of a sensor stand in a grid [H, W]. A primitive is tested only against the window of rows and columns
-that its bounding box spans, which is what makes it fast: most windows hold a few hundred rays.
+The rays of a sensor form a grid [H, W]. A primitive is tested only against the window of rows and columns
+that its bounding box spans. Most windows hold a few hundred rays, which makes the ray caster fast.
 """
 
 from collections.abc import Iterator
@@ -13,47 +13,47 @@ import numpy as np
 from clip2scene.synthetic.world import BOX, CONE, CYLINDER, ELLIPSOID, Ground, Primitives, World, inverse
 
 NEAREST = 0.05
-"""Hits nearer than this are inside the sensor, metres."""
+"""Minimum range, metres; nearer hits are inside the sensor."""
 _GROUND_STEPS = 3
 _CHUNK = 32768
 
 
 class Sensor(Protocol):
-    """A grid of rays that start at the sensor's origin.
+    """Grid of rays that start at the sensor's origin.
 
     Attributes:
         directions: [3, H, W] float32, unit vectors, sensor frame.
-        reach: Longest range, metres.
+        reach: Maximum range, metres.
     """
 
     directions: np.ndarray
     reach: float
 
     def windows(self, corners: np.ndarray) -> np.ndarray:
-        """The rays that may hit boxes.
+        """Return the windows of rays that may hit each box.
 
         Args:
-            corners: [P, 8, 3] float32, metres, sensor frame; bits 2, 1, 0 of a corner's number are its
-                sides on the box's x, y, z axes.
+            corners: [P, 8, 3] float32, metres, sensor frame; bits 2, 1 and 0 of a corner's number give its
+                side on the box's x, y and z axes.
 
         Returns:
-            [R, 5] int: box, first row, end row, first column, end column. A box has no window where the
-            sensor cannot see it, and two where it lies across the seam of a spinning sensor.
+            [R, 5] int: box, first row, end row, first column, end column. A box has no window if the sensor
+            cannot see it, and two if it lies across the seam of a spinning sensor.
         """
         ...
 
 
 @dataclass(frozen=True)
 class View:
-    """What the rays of a sensor meet at one time.
+    """Hits of a sensor's rays at one time.
 
     Attributes:
-        pose: [4, 4] float64, sensor to world.
-        depth: [H, W] float32, distance along the unit ray, metres; infinite where it meets nothing.
-        index: [H, W] int32, the primitive that it meets, or -1.
-        cell: [H, W] int32, the cell of the ground map that it meets, or -1.
-        category: [H, W] uint8, lidarseg id, 0 where it meets nothing.
-        primitives: The primitives in the sensor frame.
+        pose: [4, 4] float64, metres, sensor to world.
+        depth: [H, W] float32, distance along the unit ray, metres; infinite where nothing is hit.
+        index: [H, W] int32, primitive that is hit, or -1.
+        cell: [H, W] int32, flat index of the ground-map cell that is hit, or -1.
+        category: [H, W] uint8, label id (streets: lidarseg, rooms: NYU40); 0 where nothing is hit.
+        primitives: Primitives within reach, sensor frame.
     """
 
     pose: np.ndarray
@@ -68,10 +68,10 @@ def observe(world: World, primitives: Primitives, sensor: Sensor, pose: np.ndarr
     """Cast the sensor's rays into the world.
 
     Args:
-        world: For its ground.
-        primitives: The things' primitives at this time, world frame.
-        sensor: The grid of rays.
-        pose: [4, 4], sensor to world.
+        world: Supplies the ground.
+        primitives: Primitives of all things at this time, world frame.
+        sensor: Grid of rays.
+        pose: [4, 4] float64, metres, sensor to world.
     """
     depth, cell = cast_ground(world.ground, sensor.directions, pose)
     depth[depth > sensor.reach] = np.inf
@@ -82,13 +82,13 @@ def observe(world: World, primitives: Primitives, sensor: Sensor, pose: np.ndarr
 
 
 def meet(primitives: Primitives, sensor: Sensor, pose: np.ndarray, depth: np.ndarray) -> View:
-    """Cast the sensor's rays onto primitives alone.
+    """Cast the sensor's rays onto primitives alone, without ground.
 
     Args:
-        primitives: World frame.
-        sensor: The grid of rays.
-        pose: [4, 4], sensor to world.
-        depth: [H, W] float32, how far the rays go without them, metres; lowered in place.
+        primitives: Primitives in the world frame.
+        sensor: Grid of rays.
+        pose: [4, 4] float64, metres, sensor to world.
+        depth: [H, W] float32, metres, range of each ray before any primitive is hit; lowered in place.
     """
     distance = np.linalg.norm(primitives.centre - pose[:3, 3], axis=1) - np.linalg.norm(
         primitives.half, axis=1
@@ -103,16 +103,17 @@ def meet(primitives: Primitives, sensor: Sensor, pose: np.ndarray, depth: np.nda
 
 
 def cast_ground(ground: Ground, directions: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to the ground [H, W] and the cell met [H, W], by fixed-point steps on its height.
+    """Return the distance to the ground [H, W] float32, metres, and the cell hit [H, W] int32.
 
-    Heights vary by less than the sensor's own above the ground, so a few steps bring the rest below the range
-    noise except where a ray grazes a kerb.
+    The height of the ground is found by fixed-point iteration. It varies by less than the height of the
+    sensor above the ground, so a few steps bring the error below the range noise, except where a ray grazes a
+    kerb.
     """
     rotation, origin = pose[:3, :3].astype(np.float32), pose[:3, 3].astype(np.float32)
     east, north, up = rotate(rotation, directions)
     heights = ground.height.ravel()
     with np.errstate(divide="ignore"):
-        slope = np.where(up < -1e-4, -1 / up, np.float32(0))  # metres along the ray for a metre down
+        slope = np.where(up < -1e-4, -1 / up, np.float32(0))  # metres along the ray per metre down
     height = np.float32(0)
     for _ in range(_GROUND_STEPS):
         depth = (origin[2] - height) * slope
@@ -123,24 +124,29 @@ def cast_ground(ground: Ground, directions: np.ndarray, pose: np.ndarray) -> tup
 
 
 def rotate(rotation: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """Rays [3, ...] under a rotation [3, 3]; sums in one order whatever the number of threads."""
+    """Rotate rays [3, ...] float32 by a rotation [3, 3].
+
+    The order of the sums does not depend on the number of threads, so neither do the results.
+    """
     x, y, z = rotation.astype(np.float32)[..., *(None,) * (rays.ndim - 1)].swapaxes(0, 1)
     return x * rays[0] + y * rays[1] + z * rays[2]
 
 
 def cast(primitives: Primitives, sensor: Sensor, depth: np.ndarray) -> np.ndarray:
-    """Lower `depth` [H, W] in place to the nearest primitive; return which one it is [H, W], or -1.
+    """Lower `depth` in place to the nearest primitive on each ray.
 
     Args:
-        primitives: In the sensor frame.
-        sensor: The grid of rays.
-        depth: [H, W] float32, metres, what is already known to be met (the ground).
+        primitives: Primitives in the sensor frame.
+        sensor: Grid of rays.
+        depth: [H, W] float32, metres, distance of hits already known (the ground).
+
+    Returns:
+        [H, W] int32, the nearest primitive, or -1.
     """
     nearest, index = depth.reshape(-1), np.full(depth.size, -1, dtype=np.int32)
     rays = sensor.directions.reshape(3, -1)
-    to_unit = (
-        primitives.axes.transpose(0, 2, 1) / primitives.half[:, :, None]
-    )  # [P, 3, 3]: metres -> unit cube
+    # [P, 3, 3], sensor frame in metres -> unit cube
+    to_unit = primitives.axes.transpose(0, 2, 1) / primitives.half[:, :, None]
     origins = -(to_unit @ primitives.centre[:, :, None])[:, :, 0]
     windows = sensor.windows(corners(primitives))
     for kind, intersect in _INTERSECT.items():
@@ -160,7 +166,7 @@ def cast(primitives: Primitives, sensor: Sensor, depth: np.ndarray) -> np.ndarra
 
 
 def _chunks(windows: np.ndarray) -> Iterator[np.ndarray]:
-    """Windows [R, 5] in pieces whose rays fit into the processor's cache together."""
+    """Split windows [R, 5] into pieces whose rays together fit into the processor's cache."""
     end = np.cumsum((windows[:, 2] - windows[:, 1]) * (windows[:, 4] - windows[:, 3]))
     piece = end // _CHUNK
     for number in np.unique(piece):
@@ -168,7 +174,7 @@ def _chunks(windows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _pairs(windows: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every primitive and ray that meet in windows [R, 5]: two arrays, rays as flat positions in the grid."""
+    """Return the K primitives and rays to test in windows [R, 5]; a ray is its flat index in the grid."""
     part, top, bottom, left, right = windows.T
     width = right - left
     counts = (bottom - top) * width
@@ -179,21 +185,21 @@ def _pairs(windows: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def corners(primitives: Primitives) -> np.ndarray:
-    """Corners [P, 8, 3] of the bounding boxes, in the order that `Sensor.windows` expects."""
+    """Return the bounding boxes' corners [P, 8, 3] float32 in the order that `Sensor.windows` expects."""
     sides = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float32)
     offsets = (primitives.half[:, None, :] * sides) @ primitives.axes.transpose(0, 2, 1)
     return primitives.centre[:, None, :] + offsets
 
 
 def _interval(origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays enter and leave the slab [-1, 1]."""
+    """Return the ray parameters at which rays enter and leave the slab [-1, 1]."""
     reciprocal = 1 / direction
     middle, width = -origin * reciprocal, np.abs(reciprocal)
     return middle - width, middle + width
 
 
 def _roots(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Roots of a t² + 2 b t + c, the smaller first where a > 0; NaN where there are none."""
+    """Return the roots of a t² + 2 b t + c, the smaller first where a > 0; NaN where there are none."""
     root = np.sqrt(b * b - a * c)
     return (-b - root) / a, (-b + root) / a
 
@@ -218,8 +224,8 @@ def _cylinder(o: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 
 def _cone(o: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """The mantle x² + y² = ((1 - z) / 2)², |z| <= 1; the base stands on something and is left open."""
-    radius, change = (1 - o[2]) / 2, -d[2] / 2  # at the origin, and along the ray
+    """Intersect the mantle x² + y² = ((1 - z) / 2)², |z| <= 1; the base rests on something and stays open."""
+    radius, change = (1 - o[2]) / 2, -d[2] / 2  # at the ray's origin, and its change along the ray
     a = d[0] ** 2 + d[1] ** 2 - change**2
     b = o[0] * d[0] + o[1] * d[1] - radius * change
     c = o[0] ** 2 + o[1] ** 2 - radius**2
@@ -240,9 +246,9 @@ class Surface:
     Attributes:
         local: [3, M] float32, metres from the primitive's centre along its axes.
         half: [3, M] float32, half extents of the primitive, metres.
-        unit: [3, M] float32, `local` over `half`.
-        normal: [3, M] float32, unit outward normal along its axes.
-        cosine: [M] float32, of the angle between ray and normal.
+        unit: [3, M] float32, `local` divided by `half`.
+        normal: [3, M] float32, unit outward normal along the primitive's axes.
+        cosine: [M] float32, cosine of the angle between ray and normal.
         part: [M] int32, the primitive.
     """
 
@@ -258,19 +264,18 @@ class Surface:
 
 
 def surface(view: View, directions: np.ndarray, rays: np.ndarray) -> Surface:
-    """Where M rays of a view meet primitives.
+    """Return the surface points that M rays of a view hit.
 
     Args:
-        view: From `observe`.
-        directions: [3, H, W], the sensor's rays.
-        rays: [M], flat positions in the grid; each must meet a primitive.
+        view: Result of `observe` or `meet`.
+        directions: [3, H, W] float32, the sensor's rays.
+        rays: [M] int, flat indices in the grid; each ray must hit a primitive.
     """
     part, primitives = view.index.take(rays), view.primitives
     ray = directions.reshape(3, -1).take(rays, axis=1)
     offset = ray * view.depth.take(rays) - primitives.centre.T.take(part, axis=1)
-    axes = (
-        primitives.axes.transpose(1, 2, 0).reshape(9, -1).take(part, axis=1)
-    )  # element (i, j) in row 3 i + j
+    # element (i, j) is in row 3 i + j
+    axes = primitives.axes.transpose(1, 2, 0).reshape(9, -1).take(part, axis=1)
     local = axes[:3] * offset[0] + axes[3:6] * offset[1] + axes[6:] * offset[2]
     towards = axes[:3] * ray[0] + axes[3:6] * ray[1] + axes[6:] * ray[2]
     half = primitives.half.T.take(part, axis=1)
@@ -280,7 +285,7 @@ def surface(view: View, directions: np.ndarray, rays: np.ndarray) -> Surface:
 
 
 def _normals(unit: np.ndarray, half: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Unit normals [3, M] at points of the unit primitives."""
+    """Return the unit normals [3, M] at points [3, M] of the unit primitives."""
     normal = unit.copy()
     box = kind == BOX
     largest = np.abs(unit).argmax(0)

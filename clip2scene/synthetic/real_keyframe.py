@@ -1,4 +1,4 @@
-"""A real keyframe (calibration and boxes in one JSON file) laid out as a nuScenes version."""
+"""Conversion of a real keyframe (calibration and boxes in one JSON file) into a nuScenes version."""
 
 import shutil
 from pathlib import Path
@@ -8,34 +8,34 @@ import numpy as np
 from PIL import Image
 
 from clip2scene.errors import InputError
-from clip2scene.files import atomic_directory, read_json
+from clip2scene.files import new_directory, read_json
 from clip2scene.synthetic.categories import CATEGORIES, CLASSES
 from clip2scene.synthetic.tables import Annotation, Reading, SceneLog, write_tables
 from clip2scene.synthetic.world import inverse, points_in_box, rotation_z
 
 
 def write_keyframe(source: Path, root: Path, version: str) -> None:
-    """Lay out one real keyframe as a nuScenes version of one scene with one sample.
+    """Write one real keyframe as a nuScenes version of one scene with one sample.
 
-    `source` holds ``keyframe.json``, a sweep and six images. Its lidar-to-camera transforms already carry the
-    vehicle's motion between the sensors' time stamps; here that motion goes back into a pose of the vehicle
-    for each camera, so that nuScenes' chain lidar, ego, global, ego, camera gives the same transforms.
-    Points inside a box have the box's category, all others are noise (0). The one scene stands in the splits
-    train, parametrize and val: enough to run every stage, meaningless as an evaluation.
+    `source` holds ``keyframe.json``, a sweep and six images. Its lidar-to-camera transforms already include
+    the vehicle's motion between the sensors' time stamps. This function moves that motion into one ego pose
+    per camera, so that nuScenes' chain lidar, ego, global, ego, camera gives the same transforms. Points
+    inside a box get the category of the box; all others are noise (0). The scene is in the splits train,
+    parametrize and val: enough to run every stage, meaningless as an evaluation.
 
     Args:
-        source: The keyframe's folder.
-        root: Folder of the data set; replaced as a whole.
+        source: Folder of the keyframe.
+        root: Folder of the data set; must be empty or absent.
         version: E.g. ``v1.0-keyframe``.
 
     Raises:
-        InputError: a file of `source` is missing.
+        InputError: a file of `source` is missing, or `root` is not empty.
     """
     record = read_json(source / "keyframe.json")
     lidar_to_ego, ego_to_global = np.array(record["lidar"]["lidar2ego"]), np.array(record["ego2global"])
     stem = Path(record["lidar"]["file"]).name.removesuffix(".pcd.bin")
     labels = f"lidarseg/{version}/{stem}_lidarseg.bin"
-    with atomic_directory(root) as folder:
+    with new_directory(root) as folder:
         path = _copy(source / record["lidar"]["file"], folder, "LIDAR_TOP")
         stamp = round(record["timestamp"] * 1e6)
         lidar = Reading("LIDAR_TOP", stamp, 0, True, path, lidar_to_ego, ego_to_global, lidarseg=labels)
@@ -56,7 +56,7 @@ def write_keyframe(source: Path, root: Path, version: str) -> None:
 def _camera(
     camera: dict[str, Any], channel: str, source: Path, folder: Path, lidar_to_global: np.ndarray
 ) -> Reading:
-    """One image, and the vehicle's pose when it was taken."""
+    """Copy one image; return its reading, with the vehicle's pose at the image's time stamp."""
     path = _copy(source / camera["file"], folder, channel)
     with Image.open(folder / path) as image:
         width, height = image.size
@@ -76,17 +76,18 @@ def _camera(
 
 
 def _annotation(box: dict[str, Any], number: int, lidar: Reading) -> Annotation:
-    """A box given in the lidar frame: x, y, z of its centre, length, width, height, yaw."""
+    """Convert a lidar-frame box: x, y, z of its centre, length, width, height (metres), yaw (radians)."""
     x, y, z, length, width, height, yaw = box["box"]
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation_z(yaw), (x, y, z)
-    category = CLASSES.get(box["category"], "noise")  # a box outside the ten detection classes has none
+    # boxes outside the ten detection classes have no lidarseg category
+    category = CLASSES.get(box["category"], "noise")
     to_global = lidar.ego_to_global @ lidar.sensor_to_ego @ pose
     return Annotation(str(number), category, 0, to_global, (width, length, height), box["num_lidar_pts"])
 
 
 def _label(points: np.ndarray, boxes: list[Annotation], lidar_to_global: np.ndarray) -> np.ndarray:
-    """Lidarseg ids [N] uint8 of points [N, 3] in the lidar frame."""
+    """Return the lidarseg ids [N] uint8 of points [N, 3], metres, lidar frame."""
     labels = np.zeros(len(points), dtype=np.uint8)
     to_lidar = np.linalg.inv(lidar_to_global)
     for box in boxes:
@@ -97,7 +98,7 @@ def _label(points: np.ndarray, boxes: list[Annotation], lidar_to_global: np.ndar
 
 
 def _copy(file: Path, folder: Path, channel: str) -> str:
-    """Copy a sensor's file to where nuScenes has it; return its path relative to the data root."""
+    """Copy a sensor file to its place in nuScenes' layout; return its path relative to the data root."""
     if not file.is_file():
         raise InputError(f"{file}: no such file; {file.parent / 'keyframe.json'} names it")
     path = f"samples/{channel}/{file.name}"

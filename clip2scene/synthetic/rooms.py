@@ -1,4 +1,4 @@
-"""Rooms from a seed: what stands along their walls and in the middle, and the path of the camera."""
+"""Random rooms: furniture along the walls and in the middle, and the path of the camera."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from clip2scene.synthetic.parts import Colour, Rng, part, stack, tilt, vary
 from clip2scene.synthetic.world import BOX, Primitives, Shape, rotation_z
 
 CATEGORIES = dict(zip(ScanNet.classes, NYU40_IDS, strict=True)) | {"ceiling": 22, "other property": 40}
-"""NYU40 ids of what rooms hold; the last two are of no class."""
+"""NYU40 ids of everything in a room; the last two belong to none of ScanNet's 20 classes."""
 
 KINDS = ("bedroom", "living room", "kitchen", "bathroom")
 
@@ -24,13 +24,13 @@ _PITCHES = (-0.10, -0.42, -0.70)
 
 @dataclass(frozen=True)
 class Piece:
-    """A shape somewhere in a room.
+    """Shape placed in a room.
 
     Attributes:
         name: Key of `CATEGORIES`.
-        shape: Its shape.
-        x, y: Its origin on the floor, metres from the room's middle.
-        yaw: Where its x axis points, radians.
+        shape: Shape of the piece.
+        x, y: Position of the shape's origin on the floor, metres from the room's middle.
+        yaw: Direction of the shape's x axis, radians.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Room:
-    """A furnished room; the origin is the middle of its floor.
+    """Furnished room; the origin of its frame is the middle of the floor.
 
     Attributes:
         size: Length (x) and width (y), metres.
-        things: Everything in it, its walls included.
-        primitives: Their primitives, room frame.
+        things: Everything in the room, including its walls.
+        primitives: Primitives of all things, room frame.
         light: [3] float32, unit vector towards the lamp.
     """
 
@@ -57,9 +57,13 @@ class Room:
     light: np.ndarray
 
     def eye(self, frame: int, rng: Rng) -> np.ndarray:
-        """[4, 4] camera to room, for a frame of a scan: a step back from the middle, to all sides in turn."""
+        """Return the camera pose [4, 4] float64 of a frame of the scan, camera to room, metres.
+
+        The camera stands a step back from the middle of the room and looks to all sides in turn.
+        """
         azimuth = frame * _GOLDEN + rng.normal(0, 0.05)
-        pitch = _PITCHES[(frame + frame // 3) % 3] + rng.normal(0, 0.03)  # every third has all pitches too
+        # every third frame, which becomes an image, also goes through all pitches
+        pitch = _PITCHES[(frame + frame // 3) % 3] + rng.normal(0, 0.03)
         pose = np.eye(4)
         pose[:3, :3] = rotation_z(azimuth) @ tilt(pitch) @ OPTICAL
         back = -0.3 * np.array([np.cos(azimuth), np.sin(azimuth)]) * self.size / 2
@@ -69,7 +73,7 @@ class Room:
 
 @dataclass(frozen=True)
 class _Item:
-    """A piece of a unit: how far its middle is from the wall, metres, and whether it faces the wall."""
+    """Piece of a unit: distance of its middle from the wall, metres, and whether it is turned to the wall."""
 
     name: str
     shape: Shape
@@ -103,7 +107,7 @@ def make_room(kind: str, rng: Rng) -> Room:
 
 
 def _shell(size: tuple[float, float], bath: bool, rng: Rng) -> tuple[Piece, ...]:
-    """Floor, ceiling and four walls."""
+    """Return the floor, the ceiling and the four walls."""
     length, width = size[0] + 2 * _THICK, size[1] + 2 * _THICK
     colour: Colour = vary(rng, (0.80, 0.85, 0.86) if bath else (0.82, 0.78, 0.70), 0.06)
     surface = "tiles" if bath else ("plaster", "wallpaper")[rng.integers(2)]
@@ -128,7 +132,7 @@ def _shell(size: tuple[float, float], bath: bool, rng: Rng) -> tuple[Piece, ...]
 
 
 def _units(kind: str, rng: Rng) -> list[Unit]:
-    """What stands along the walls of a room, large things first."""
+    """Return the furniture units of a room, large ones first."""
     alone = [_unit(name, furniture.SHAPES[name](rng)) for name in ("cabinet", "other furniture")]
     window = _unit("window", furniture.window(rng), ("curtain", furniture.curtain(rng)))
     door = (_Item("door", furniture.door(rng), 0.05),)
@@ -156,19 +160,19 @@ def _units(kind: str, rng: Rng) -> list[Unit]:
 
 
 def _unit(name: str, shape: Shape, *more: tuple[str, Shape]) -> Unit:
-    """Pieces at the same place of a wall, all with their backs to it."""
+    """Return pieces that share a place at a wall, all with their backs to it."""
     return tuple(_Item(name, shape, shape.size[0] / 2) for name, shape in ((name, shape), *more))
 
 
 def _desk(rng: Rng) -> Unit:
-    """A desk with a monitor, a chair before it, a picture above."""
+    """Return a desk with a monitor, a chair in front of it and a picture above."""
     desk = _unit("desk", furniture.desk(rng), ("picture", furniture.picture(rng)))
     monitor = _Item("other property", furniture.screen(rng), 0.25)
     return (*desk, monitor, _Item("chair", furniture.chair(rng), 0.85, turned=True))
 
 
 def _furnish(size: tuple[float, float], units: list[Unit], table: bool, rng: Rng) -> list[Piece]:
-    """Put units where there is room along the walls, and perhaps a table with chairs into the middle."""
+    """Place units where there is room along the walls, and optionally a table with chairs in the middle."""
     things, taken = [], []
     for unit in units:
         depth = max(item.distance + item.shape.size[0] / 2 for item in unit)
@@ -193,7 +197,7 @@ def _against(item: _Item, side: int, place: np.ndarray) -> Piece:
 
 
 def _free(box: list[np.ndarray], taken: list[list[np.ndarray]]) -> bool:
-    """Whether a footprint (its corners, along the axes) leaves 5 cm to all that are taken."""
+    """Return whether a footprint (its corners, along the axes) keeps 5 cm from every taken one."""
     low, high = np.min(box, axis=0) - 0.05, np.max(box, axis=0) + 0.05
     return not any(
         (low < np.max(other, axis=0)).all() and (np.min(other, axis=0) < high).all() for other in taken
@@ -201,7 +205,7 @@ def _free(box: list[np.ndarray], taken: list[list[np.ndarray]]) -> bool:
 
 
 def _dining(rng: Rng) -> list[Piece]:
-    """A table in the middle of the room with chairs along two sides."""
+    """Return a table in the middle of the room with chairs along two sides."""
     table = furniture.table(rng)
     x, y = rng.uniform(-0.15, 0.15, 2)
     chairs = [

@@ -10,11 +10,11 @@ from PIL import Image
 
 from clip2scene import seeding
 from clip2scene.config import Rooms
+from clip2scene.datasets.parts import part
 from clip2scene.datasets.ply import write_vertices
 from clip2scene.datasets.scannet import FRAMES, RECORDINGS, ScanNet
 from clip2scene.datasets.sens import read_recording, write_recording
 from clip2scene.errors import InputError
-from clip2scene.files import part
 from clip2scene.pairing.voxelise import quantise, unique
 from clip2scene.synthetic import captions
 from clip2scene.synthetic.camera import Camera, shade
@@ -23,9 +23,9 @@ from clip2scene.synthetic.raycast import View, meet
 from clip2scene.synthetic.rooms import CATEGORIES, KINDS, Room, make_room
 
 FIRST = 9000
-"""Number of the first scan; ScanNet's own end at 0806."""
+"""Number of the first synthetic scan; ScanNet's own end at 0806."""
 THINNED = 3
-"""Frames of a scan for each that ``scannet_frames_25k`` holds."""
+"""Number of scanned frames per frame that ``scannet_frames_25k`` keeps."""
 
 _REACH = 12.0
 _FOCAL = 0.9026
@@ -49,11 +49,11 @@ class Shot:
     """One RGB-D frame.
 
     Attributes:
-        pose: [4, 4], camera to room.
-        image: [H, W, 3] uint8.
+        pose: [4, 4] float64, metres, camera to room.
+        image: [H, W, 3] uint8, with noise.
         depth: [h, w] uint16, millimetres.
-        view: What the image's rays met.
-        colour: [3, H, W] float32, what they saw, without noise.
+        view: Hits of the image's rays.
+        colour: [3, H, W] float32 in [0, 1], the image before noise.
     """
 
     pose: np.ndarray
@@ -64,16 +64,16 @@ class Shot:
 
 
 class ScanNetWriter(Writer):
-    """Meshes with labels, images of one of ScanNet's two kinds, splits, captioned crops of the train scans.
+    """Writer of labelled meshes, images of either of ScanNet's kinds, splits, and captioned train crops.
 
     The version is ``scannet_frames_25k`` or ``scans``, see `clip2scene.datasets.scannet`.
     """
 
     def scenes(self) -> list[str]:
-        """Ids of the scans, those of the train split first.
+        """Return the scan ids, train scans first.
 
         Raises:
-            InputError: the version is none of the two.
+            InputError: the version is neither of the two.
         """
         if self.version not in (FRAMES, RECORDINGS):
             raise InputError(f"ScanNet version {self.version!r}; expected {FRAMES} or {RECORDINGS}")
@@ -83,7 +83,7 @@ class ScanNetWriter(Writer):
     def make(self, name: str) -> list[captions.Row]:
         """Write one scan's files; return the captioned crops of its images."""
         number = int(name[5:9]) - FIRST
-        if number >= self.parameters.train_rooms:  # each split has its kinds in turn
+        if number >= self.parameters.train_rooms:  # the kinds take turns within each split
             number -= self.parameters.train_rooms
         room = make_room(KINDS[number % len(KINDS)], seeding.generator(self.seed, "room", name))
         eyes = cameras(self.parameters)
@@ -103,7 +103,7 @@ class ScanNetWriter(Writer):
         return rows
 
     def finish(self, made: list[list[captions.Row]]) -> None:
-        """Write the split lists, and the captions that `make` returned for each scan."""
+        """Write the split lists, and the captions that `make` returned for the train scans."""
         scans, train = self.scenes(), self.parameters.train_rooms
         for split, some in (("train", scans[:train]), ("val", scans[train:]), ("test", [])):
             (self.root / f"scannetv2_{split}.txt").write_text("".join(f"{scan}\n" for scan in some))
@@ -116,7 +116,7 @@ writer = ScanNetWriter
 
 
 def cameras(parameters: Rooms) -> tuple[Camera, Camera]:
-    """The cameras for colour and for depth: at one place, of about one field of view, as ScanNet's."""
+    """Return the colour and the depth camera: same place, about the same field of view, as in ScanNet."""
     eyes = []
     for (height, width), middle in ((parameters.image_size, 0.502), (parameters.depth_size, 0.499)):
         focal = _FOCAL * width
@@ -128,7 +128,15 @@ def cameras(parameters: Rooms) -> tuple[Camera, Camera]:
 def shoot(
     room: Room, eyes: tuple[Camera, Camera], pose: np.ndarray, noise: float, rng: np.random.Generator
 ) -> Shot:
-    """One frame from a pose [4, 4], camera to room; `noise` is that of the depth, metres."""
+    """Render one RGB-D frame.
+
+    Args:
+        room: Room to render.
+        eyes: Colour camera and depth camera.
+        pose: [4, 4] float64, metres, camera to room.
+        noise: Standard deviation of the measured depth, metres.
+        rng: Generator for exposure, sensor noise and depth noise.
+    """
     colour_eye, depth_eye = eyes
     view, measured = (
         meet(room.primitives, eye, pose, np.full(eye.directions.shape[1:], np.inf, np.float32))
@@ -152,7 +160,14 @@ def shoot(
 
 
 def write_mesh(stem: Path, shots: list[Shot], eye: Camera, spacing: float) -> None:
-    """Write the mesh of what the shots saw, and its labels: one vertex in each cell of a grid, no faces."""
+    """Write the mesh of everything the shots saw, and its labels: one vertex per grid cell, no faces.
+
+    Args:
+        stem: Folder and scan id, the start of both file names.
+        shots: Frames of the scan.
+        eye: Colour camera.
+        spacing: Edge of a grid cell, metres.
+    """
     points, colours, labels = [], [], []
     for shot in shots:
         hit = shot.view.index >= 0
@@ -177,7 +192,7 @@ def write_mesh(stem: Path, shots: list[Shot], eye: Camera, spacing: float) -> No
 
 
 def _write_frames(root: Path, scan: str, shots: list[Shot], eyes: tuple[Camera, Camera]) -> list[str]:
-    """Write every third shot as ``scannet_frames_25k`` has it; return the images' paths."""
+    """Write every third shot in the layout of ``scannet_frames_25k``; return the images' paths."""
     folder = root / FRAMES / scan
     for kind in ("color", "depth", "pose"):
         (folder / kind).mkdir(parents=True)
@@ -194,7 +209,7 @@ def _write_frames(root: Path, scan: str, shots: list[Shot], eyes: tuple[Camera, 
 
 
 def _write_recording(root: Path, scan: str, shots: list[Shot], eyes: tuple[Camera, Camera]) -> list[str]:
-    """Write all shots as a ``.sens`` file; return the paths of the images of every third."""
+    """Write all shots as a ``.sens`` file; return the paths of every third image."""
     name = f"{RECORDINGS}/{scan}/{scan}.sens"
     write_recording(
         root / name,

@@ -1,11 +1,11 @@
-"""The shapes of what lines a street: plants, houses, posts and walls."""
+"""Shapes of the roadside: plants, houses, posts and walls."""
 
 from clip2scene.synthetic.parts import DARK, PAINT, STEEL, Colour, Rng, part, vary
 from clip2scene.synthetic.world import BOX, CONE, CYLINDER, ELLIPSOID, Shape
 
 
 def tree(rng: Rng) -> Shape:
-    """A trunk under a crown of two or three ellipsoids, or a conifer."""
+    """Draw a tree: a trunk under a crown of three ellipsoids, or a conifer."""
     trunk, spread, height = rng.uniform(1.8, 3.0), rng.uniform(2.6, 4.8), rng.uniform(5.5, 9.0)
     green = vary(rng, (0.20, 0.38, 0.12), 0.05)
     stem = part(CYLINDER, (0, 0, 0), (0.4, 0.4, trunk + 1.0), "bark", vary(rng, (0.33, 0.25, 0.18), 0.03))
@@ -21,7 +21,7 @@ def tree(rng: Rng) -> Shape:
 
 
 def bush(rng: Rng) -> Shape:
-    """One or two low ellipsoids of leaves."""
+    """Draw a bush: two low ellipsoids of leaves."""
     size, green = rng.uniform(1.0, 2.0), vary(rng, (0.22, 0.36, 0.13), 0.05)
     places = [rng.uniform(-0.6, 0.6, 2) for _ in range(2)]
     parts = [part(ELLIPSOID, (x, y, -0.15), (size, size, 0.8 * size), "leaves", green) for x, y in places]
@@ -29,7 +29,7 @@ def bush(rng: Rng) -> Shape:
 
 
 def hedge(rng: Rng) -> Shape:
-    """A clipped wall of leaves along x."""
+    """Draw a hedge: a clipped wall of leaves along x."""
     length, height = rng.uniform(4, 8), rng.uniform(0.9, 1.8)
     leaves = part(BOX, (0, 0, 0), (length, 0.9, height), "leaves", vary(rng, (0.17, 0.33, 0.12), 0.04))
     return Shape((leaves,), (length, 0.9, height))
@@ -46,7 +46,7 @@ _WALLS: tuple[Colour, ...] = (
 
 
 def building(rng: Rng) -> Shape:
-    """A block with a facade towards y, and a cornice."""
+    """Draw a building: a block with a facade towards y, and a cornice."""
     length, depth = rng.uniform(8, 18), 10.0
     height = float(3.3 * rng.integers(2, 7) + 0.6)
     wall = vary(rng, _WALLS[rng.integers(len(_WALLS))], 0.04)
@@ -64,7 +64,7 @@ def building(rng: Rng) -> Shape:
 
 
 def post(rng: Rng) -> Shape:
-    """A street lamp, or a traffic sign."""
+    """Draw a street lamp or a traffic sign."""
     if rng.random() < 0.5:
         mast = part(CYLINDER, (0, 0, 0), (0.2, 0.2, 7.0), "metal", STEEL)
         head = part(BOX, (0, -0.8, 6.8), (0.3, 1.9, 0.15), "metal", STEEL)
@@ -77,7 +77,7 @@ def post(rng: Rng) -> Shape:
 
 
 def traffic_light(rng: Rng) -> Shape:
-    """A post with a box of lamps at its top."""
+    """Draw a traffic light: a post with a box of lamps at its top."""
     mast = part(CYLINDER, (0, 0, 0), (0.16, 0.16, 3.6), "metal", DARK)
     lamps = part(BOX, (0, 0, 2.7), (0.3, 0.35, 1.0), "paint", (0.1, 0.1, 0.08))
     lamp = (0.9, 0.1, 0.08) if rng.random() < 0.5 else (0.1, 0.8, 0.3)
@@ -86,7 +86,7 @@ def traffic_light(rng: Rng) -> Shape:
 
 
 def wall(rng: Rng) -> Shape:
-    """A low garden wall along x."""
+    """Draw a low garden wall along x."""
     length, height = rng.uniform(4, 9), rng.uniform(0.8, 1.6)
     stones = part(
         BOX, (0, 0, 0), (length, 0.35, height), "paint", vary(rng, _WALLS[rng.integers(len(_WALLS))])

@@ -25,9 +25,9 @@ _THINGS = {
     "construction_vehicle": (20, 259),
     "pedestrian": (30, 254),
 }
-"""Semantic ids of the kinds of things that are counted, standing and moving."""
+"""Semantic ids of the countable kinds of things, standing and moving."""
 _RIDDEN = {"bicycle": (31, 253), "motorcycle": (32, 255)}
-"""The same with a rider, who makes all of it a bicyclist or a motorcyclist."""
+"""Semantic ids of cycles with a rider, standing and moving: the whole is a bicyclist or a motorcyclist."""
 _SCENERY = {
     "building": 50,
     "barrier": 51,
@@ -40,23 +40,27 @@ _SCENERY = {
     "traffic_cone": 99,
 }
 _MATERIALS = {"bark": 71, "sign": 81}
-"""Semantic ids of the parts that are of this material: a tree's trunk, a post's sign."""
+"""Semantic ids of parts made of these materials: the trunk of a tree, the sign on a post."""
 _GROUND = {"driveable_surface": 40, "sidewalk": 48, "other_flat": 49, "terrain": 72}
 _PARKING, _MARKING = 44, 60
 
 _BASELINES = {"P0": 0.0, "P1": -0.54, "P2": 0.06, "P3": -0.47}
-"""Metres from each rectified camera to camera 0, along the image rows."""
+"""Distance from each rectified camera to camera 0 along the image rows, metres."""
 
 
 class SemanticKITTIWriter(Writer):
-    """``sequences/<XX>/`` with scans, labels, images of the left colour camera, calibration, poses and times.
+    """Writer of ``sequences/<XX>/``: scans, labels, left colour images, calibration, poses and times.
 
-    A scene is a sequence of as many scans as the parameters have keyframes. Those of the train split take the
-    first numbers that SemanticKITTI trains on; the one of the val split is 08.
+    A scene is a sequence with one scan per keyframe of the parameters. Train scenes take the first numbers of
+    SemanticKITTI's train sequences; the val scene is 08.
     """
 
     def scenes(self) -> list[str]:
-        """Two digits each, those of the train split first."""
+        """Return the sequence names, two digits each, train sequences first.
+
+        Raises:
+            InputError: SemanticKITTI's split has fewer sequences than asked for, or `streets.check` fails.
+        """
         streets.check(self.parameters)
         train, val = sorted(SPLITS["train"]), sorted(SPLITS["val"])
         for name, sequences in (("train_scenes", train), ("val_scenes", val)):
@@ -93,18 +97,18 @@ class SemanticKITTIWriter(Writer):
         np.savetxt(folder / "times.txt", times, "%.6e")
 
     def finish(self, made: list[None]) -> None:
-        """Nothing concerns more than one sequence."""
+        """Do nothing: no file concerns more than one sequence."""
 
 
 writer = SemanticKITTIWriter
 
 
 def remission(sweep: lidar.Sweep, rng: np.random.Generator) -> np.ndarray:
-    """What the lidar reports for its returns: [N] in hundredths from 0 to 0.99.
+    """Return the remission that the lidar reports for its returns, [N], 0 to 0.99 in steps of 0.01.
 
-    As the HDL-64E of KITTI, it makes up for the range and answers to little light more than in proportion.
-    The constants bring mean, deviation and share of zeros near those of a real scan (sequence 00, scan
-    000000: 0.29, 0.15 and 8 %).
+    Like KITTI's HDL-64E, the lidar compensates for range and amplifies weak returns more than strong ones.
+    The constants bring the mean, the standard deviation and the share of zeros near those of a real scan
+    (sequence 00, scan 000000: 0.29, 0.15 and 8 %).
     """
     power = sweep.power * (1 + (sweep.view.depth.take(sweep.ray) / lidar.FALL_OFF) ** 2)
     unrated = rng.random(len(power)) < 0.08
@@ -112,7 +116,7 @@ def remission(sweep: lidar.Sweep, rng: np.random.Generator) -> np.ndarray:
 
 
 def _thing_ids(things: tuple[Thing, ...]) -> np.ndarray:
-    """[T] uint32: semantic id in the lower 16 bits and, of what is counted, its number in the upper 16."""
+    """Return [T] uint32: semantic ids, with the instance number of countable things in the upper 16 bits."""
     ids = np.zeros(len(things), dtype=np.uint32)
     for number, thing in enumerate(things):
         if thing.kind in _SCENERY:
@@ -124,7 +128,7 @@ def _thing_ids(things: tuple[Thing, ...]) -> np.ndarray:
 
 
 def _ground_ids(ground: Ground) -> np.ndarray:
-    """[Y, X] uint32: semantic id of every cell of the ground map."""
+    """Return the semantic id of every cell of the ground map, [Y, X] uint32."""
     ids = np.zeros(ground.category.shape, dtype=np.uint32)
     for name, number in _GROUND.items():
         ids[ground.category == category_id(name)] = number
@@ -134,9 +138,9 @@ def _ground_ids(ground: Ground) -> np.ndarray:
 
 
 def _labels(sweep: lidar.Sweep, things: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """[N] uint32 labels of a sweep's points, given the ids of all things [T] and of the ground [Y, X]."""
+    """Return labels [N] uint32 of a sweep's points, from the ids of things [T] and of the ground [Y, X]."""
     view, primitives = sweep.view, sweep.view.primitives
-    parts = np.append(things[primitives.owner], np.uint32(0))  # the last for index -1: no part was met
+    parts = np.append(things[primitives.owner], np.uint32(0))  # the last is for index -1, no part hit
     for material, number in _MATERIALS.items():
         parts[:-1][primitives.material == materials.NAMES.index(material)] = number
     part, cell = view.index.take(sweep.ray), view.cell.take(sweep.ray)
@@ -144,7 +148,7 @@ def _labels(sweep: lidar.Sweep, things: np.ndarray, ground: np.ndarray) -> np.nd
 
 
 def _write_calibration(path: Path, camera: Camera) -> np.ndarray:
-    """Write ``calib.txt``; return its Tr [4, 4], lidar to rectified camera 0, metres."""
+    """Write ``calib.txt``; return its Tr [4, 4] float64, lidar to rectified camera 0, metres."""
     to_camera = inverse(camera.to_ego) @ KITTI.lidar_to_ego
     to_camera[0, 3] -= _BASELINES["P2"]
     rows = {}

@@ -1,4 +1,4 @@
-"""Streets from a seed: the centre line, the cross-section and the ground; `placement` fills them."""
+"""Random streets: centre line, cross-section and ground; `placement` adds the things."""
 
 import numpy as np
 
@@ -15,10 +15,10 @@ _RESOLUTION = 0.15
 
 
 def check(parameters: Synthetic) -> None:
-    """Check what the types cannot.
+    """Check the parameters beyond their types.
 
     Raises:
-        InputError: `without` names something that is none of the 16 classes, or the driveable surface.
+        InputError: `without` names the driveable surface, or something that is none of the 16 classes.
     """
     for name in parameters.without:
         if name not in CLASSES or name == "driveable_surface":
@@ -27,7 +27,7 @@ def check(parameters: Synthetic) -> None:
 
 
 def make_world(parameters: Synthetic, rng: Rng, seconds: float) -> World:
-    """Draw a street that is long enough to drive along it for so many seconds."""
+    """Draw a street long enough for a drive of the given number of seconds."""
     street = Street(rng.uniform(-4, 4), rng.uniform(28, 45), rng.uniform(0, 2 * np.pi))
     speed = float(rng.uniform(5, 8))
     layout = _layout(speed * seconds, rng)
@@ -53,7 +53,7 @@ def make_world(parameters: Synthetic, rng: Rng, seconds: float) -> World:
 
 
 def _layout(drive: float, rng: Rng) -> Layout:
-    """A cross-section, long enough for the ego vehicle's drive in metres."""
+    """Draw a cross-section, for a street long enough for the ego vehicle's drive in metres."""
     stretch = (-55.0, drive + 65.0)
     median, lanes = rng.uniform(1.0, 1.7), 1 + int(rng.random() < 0.6)
     kerb = median + lanes * LANE + PARKING
@@ -74,7 +74,7 @@ def _ground(street: Street, layout: Layout, without: tuple[str, ...], rng: Rng) 
     aside, from_crossing = np.abs(lateral), np.abs(x - layout.crossing)
     crossing = from_crossing < CROSSING
     island = (aside < layout.median) & (from_crossing > CROSSING + 4)
-    planted = island & (np.sin(x / 9 + rng.uniform(0, 6)) > 0.75)  # short stretches of grass on the island
+    planted = island & (np.sin(x / 9 + rng.uniform(0, 6)) > 0.75)  # short stretches of grass
     regions = {
         "driveable_surface": np.ones_like(crossing),
         "terrain": ((aside >= layout.walk) & (from_crossing >= CROSSING + 2)) | planted,
@@ -101,7 +101,7 @@ def _ground(street: Street, layout: Layout, without: tuple[str, ...], rng: Rng) 
 
 
 def _markings(layout: Layout, x: np.ndarray, lateral: np.ndarray, from_crossing: np.ndarray) -> np.ndarray:
-    """Where the road is painted: lane lines, the line of the parking strip, zebra crossings."""
+    """Return the painted parts of the road, [Y, X] bool: lane lines, parking line, zebra crossings."""
     aside = np.abs(lateral)
     dashes = np.zeros(x.shape, dtype=bool)
     for number in range(1, layout.lanes):

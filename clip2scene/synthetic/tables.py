@@ -1,4 +1,4 @@
-"""nuScenes' tables, from what happened: the one writer for synthetic streets and for real keyframes.
+"""Writer of nuScenes' tables, for synthetic streets and for real keyframes.
 
 The schema is that of nuscenes-devkit 1.2 (docs/schema_nuscenes.md), which reads the result.
 """
@@ -24,16 +24,16 @@ class Reading:
     """One file of one sensor.
 
     Attributes:
-        channel: The sensor, e.g. ``LIDAR_TOP``.
-        timestamp: Microseconds.
-        sample: The keyframe that it belongs to, counted in its scene.
-        is_key_frame: Whether it is that keyframe's own reading.
-        path: Relative to the data root.
-        sensor_to_ego: [4, 4], metres.
-        ego_to_global: [4, 4], metres, at the time of the reading.
-        intrinsics: [3, 3], pixels; None for a lidar.
+        channel: Name of the sensor, e.g. ``LIDAR_TOP``.
+        timestamp: Time of the reading, microseconds.
+        sample: Number of the keyframe that it belongs to, counted within the scene.
+        is_key_frame: True if it is that keyframe's own reading, False for a sweep.
+        path: Path relative to the data root.
+        sensor_to_ego: [4, 4] float64, metres.
+        ego_to_global: [4, 4] float64, metres, at the time of the reading.
+        intrinsics: [3, 3] float64, pixels; None for a lidar.
         size: Height and width of the image, pixels; (0, 0) for a lidar.
-        lidarseg: Path of the labels relative to the data root, empty where there are none.
+        lidarseg: Path of the labels relative to the data root; empty if there are none.
     """
 
     channel: str
@@ -50,15 +50,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One box at one keyframe.
+    """Box of one object at one keyframe.
 
     Attributes:
-        instance: The object's identifier, unique in its scene.
+        instance: Identifier of the object, unique in its scene.
         category: One of `categories.CATEGORIES`.
-        sample: The keyframe, counted in its scene.
-        box_to_global: [4, 4], metres, the origin at the box's centre.
+        sample: Number of the keyframe, counted within the scene.
+        box_to_global: [4, 4] float64, metres; the origin is the centre of the box.
         size: Width, length and height (nuScenes' order), metres.
-        lidar_points: How many points of the keyframe's sweep lie inside.
+        lidar_points: Number of points of the keyframe's sweep inside the box.
         attributes: E.g. ``("vehicle.moving",)``.
     """
 
@@ -73,14 +73,14 @@ class Annotation:
 
 @dataclass(frozen=True)
 class SceneLog:
-    """A scene: everything that its rows in the tables are made of.
+    """Everything that the tables say about one scene.
 
     Attributes:
         name: E.g. ``scene-0061``.
-        description: In words.
-        timestamps: Of the keyframes, microseconds.
-        readings: In any order.
-        annotations: In any order.
+        description: Description in words.
+        timestamps: Time stamps of the keyframes, microseconds.
+        readings: Sensor files, in any order.
+        annotations: Boxes, in any order.
     """
 
     name: str
@@ -121,14 +121,14 @@ _TABLES = (
 def write_tables(
     root: Path, version: str, scenes: list[SceneLog], splits: dict[str, list[str]], key: str
 ) -> None:
-    """Write ``<root>/<version>/*.json``, ``splits.json`` among them, and an empty map mask.
+    """Write ``<root>/<version>/*.json``, including ``splits.json``, and an empty map mask.
 
     Args:
-        root: Data root, in which the readings' files already lie.
+        root: Data root, which already holds the readings' files.
         version: E.g. ``v1.0-synthetic``.
         scenes: The scenes, in order.
         splits: Scene names by split, in the form of the devkit's custom splits.
-        key: What the tokens are derived from, e.g. the seed: other keys give other tokens.
+        key: Text that the tokens are derived from, e.g. the seed; other keys give other tokens.
     """
     tables: dict[str, list[Row]] = {name: [] for name in _TABLES}
     _constant_tables(tables, key)
@@ -140,7 +140,7 @@ def write_tables(
         {"token": _token(key, "map"), "log_tokens": logs, "category": "semantic_prior", "filename": mask}
     ]
     (root / "maps").mkdir(parents=True, exist_ok=True)
-    Image.new("L", (8, 8)).save(root / mask)  # the devkit wants the file; nothing here reads it
+    Image.new("L", (8, 8)).save(root / mask)  # the devkit requires this file; nothing here reads it
     for name, rows in tables.items():
         write_json(root / version / f"{name}.json", rows)
     write_json(root / version / "splits.json", splits)
@@ -198,7 +198,7 @@ def _scene_rows(tables: dict[str, list[Row]], scene: SceneLog, key: str) -> None
 
 
 def _chain(rows: list[Row]) -> list[Row]:
-    """The rows, each with the tokens of those before and after it."""
+    """Return the rows, each with the tokens of its predecessor and its successor."""
     tokens = ["", *(row["token"] for row in rows), ""]
     return [
         {**row, "prev": before, "next": after}
@@ -214,7 +214,7 @@ def _channel_rows(
     samples: list[str],
     key: str,
 ) -> None:
-    """Rows of one sensor in one scene; its calibration is that of its first reading, as in nuScenes."""
+    """Add the rows of one sensor in one scene; its first reading gives the calibration, as in nuScenes."""
     sensor, calibrated = _token(key, "sensor", channel), _token(key, "calibrated_sensor", scene, channel)
     modality = "lidar" if readings[0].intrinsics is None else "camera"
     if all(row["token"] != sensor for row in tables["sensor"]):
@@ -285,6 +285,6 @@ def _annotation_rows(tables: dict[str, list[Row]], scene: SceneLog, samples: lis
 
 
 def _pose(transform: np.ndarray) -> Row:
-    """Translation and rotation (quaternion w, x, y, z) of a rigid transform [4, 4]."""
+    """Return translation (metres) and rotation (quaternion w, x, y, z) of a rigid transform [4, 4]."""
     rotation = Quaternion(matrix=transform[:3, :3], rtol=1e-4, atol=1e-6).normalised
     return {"translation": transform[:3, 3].tolist(), "rotation": rotation.elements.tolist()}

@@ -1,7 +1,8 @@
-"""Procedural textures, anchored to the surfaces that they cover, and tileable noise for them.
+"""Procedural textures, anchored to the surfaces that they cover, and the tileable noise behind them.
 
-A texture takes a `Surface` and colours [3, M] in [0, 1], and returns the colours [3, M] of its points. It is
-what a class looks like beside its shape: ribs on a trailer, windows on a bus, stripes on a barrier.
+A texture takes a `Surface` of M points and their base colours [3, M] float32 in [0, 1], and returns the
+colours [3, M] of the points. Textures distinguish classes beyond their shape: ribs on a trailer, windows on a
+bus, stripes on a barrier.
 """
 
 from functools import cache
@@ -15,30 +16,29 @@ _SIDE = 64
 
 @cache
 def _volume() -> np.ndarray:
-    """[64, 64, 64] float32, smooth noise with zero mean and unit deviation that repeats."""
+    """Return smooth periodic noise [64, 64, 64] float32 with zero mean and unit standard deviation."""
     frequency = np.fft.fftfreq(_SIDE)
     radius = np.sqrt(sum(axis**2 for axis in np.meshgrid(frequency, frequency, frequency, indexing="ij")))
-    white = np.random.default_rng(0).standard_normal(
-        (_SIDE,) * 3
-    )  # the same for all seeds: a brush, not data
+    # the same for all seeds: this noise is part of the textures, not of the data
+    white = np.random.default_rng(0).standard_normal((_SIDE,) * 3)
     spectrum = np.fft.fftn(white) * np.exp(-((radius * 9) ** 2))
     smooth = np.fft.ifftn(spectrum).real
     return (smooth / smooth.std()).astype(np.float32)
 
 
 def noise(x: np.ndarray, y: np.ndarray, z: np.ndarray | float, scale: float) -> np.ndarray:
-    """Smooth noise at points, any equal shape; a blob is about `scale` metres wide."""
+    """Return smooth noise at points x, y, z (metres, equal shapes); a blob is about `scale` metres wide."""
     cells = [(np.asarray(axis) * (4 / scale)).astype(np.int64) & (_SIDE - 1) for axis in (x, y, z)]
     return _volume()[cells[0], cells[1], cells[2]]
 
 
 def lines(position: np.ndarray, period: float, width: float) -> np.ndarray:
-    """Where a ruling of lines covers: bool, the shape of `position`, metres."""
+    """Return a bool mask of parallel lines, in the shape of `position`; all arguments are in metres."""
     return (position % period) < width
 
 
 def mix(colour: np.ndarray, where: np.ndarray, other: tuple[float, float, float] | np.ndarray) -> np.ndarray:
-    """Put another colour where a mask [M] holds."""
+    """Replace colours [3, M] with another colour, [3] or [3, M], where a mask [M] is true."""
     other = np.asarray(other, dtype=np.float32)
     return np.where(where, other[:, None] if other.ndim == 1 else other, colour)
 
@@ -48,12 +48,12 @@ def _grain(surface: Surface, colour: np.ndarray, scale: float, amount: float) ->
 
 
 def plain(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """One colour with a little grain."""
+    """Return the colours [3, M] of one base colour with a little grain."""
     return _grain(surface, colour, 0.5, 0.06)
 
 
 def car_body(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Paint with a dark sill, door gaps, head and tail lights and number plates."""
+    """Return the colours [3, M] of car paint with a dark sill, door gaps, lights and number plates."""
     x, y, z = surface.unit
     ends = np.abs(surface.normal[0]) > 0.9
     colour = _grain(surface, colour, 1.0, 0.04)
@@ -66,7 +66,7 @@ def car_body(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def car_cabin(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Windows between pillars, under a painted roof."""
+    """Return the colours [3, M] of windows between pillars, under a painted roof."""
     sky = 0.10 + 0.16 * (surface.unit[2] + 1)
     glass = np.stack([0.55 * sky, 0.75 * sky, sky])
     pillar = (surface.normal[2] > 0.5) | (surface.unit[2] > 0.8)
@@ -76,13 +76,16 @@ def car_cabin(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def wheel(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A tyre with a bright hub."""
+    """Return the colours [3, M] of a tyre with a bright hub."""
     radius = np.hypot(surface.unit[0], surface.unit[1])
     return mix(colour, (np.abs(surface.normal[2]) > 0.9) & (radius < 0.55), (0.55, 0.55, 0.57))
 
 
 def spokes(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A bicycle wheel: a thin dark rim, spokes, and what is behind shining through as light grey."""
+    """Return the colours [3, M] of a bicycle wheel: a thin dark rim and spokes, light grey between them.
+
+    The grey stands for the background that shows through.
+    """
     radius = np.hypot(surface.unit[0], surface.unit[1])
     angle = np.arctan2(surface.unit[1], surface.unit[0])
     web = (radius < 0.82) & (radius > 0.12) & (np.sin(angle * 9) < 0.75)
@@ -90,7 +93,10 @@ def spokes(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def cargo_box(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A truck's box: smooth, a band of another colour, an underrun of dark steel, doors at the back."""
+    """Return the colours [3, M] of a smooth truck box with a band in another colour and doors at the back.
+
+    Its lower edge is an underrun guard of dark steel.
+    """
     x, y, z = surface.unit
     colour = _grain(surface, colour, 2.5, 0.05)
     band = (np.abs(z - 0.1) < 0.28) & (np.abs(surface.normal[1]) > 0.5) & (np.abs(x) < 0.7)
@@ -101,7 +107,7 @@ def cargo_box(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def trailer_box(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A trailer: corrugated from end to end, with red and white reflecting tape along the bottom."""
+    """Return the colours [3, M] of a corrugated trailer with red and white reflective tape at the bottom."""
     run = surface.local[0] + surface.local[1]
     ribs = 0.80 + 0.20 * np.sign(np.sin(run * (2 * np.pi / 0.55)))
     colour = _grain(surface, colour, 3.0, 0.08) * ribs
@@ -111,7 +117,7 @@ def trailer_box(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def bus_side(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A bus: a long row of windows, a white roof, a route display, a wind-screen."""
+    """Return the colours [3, M] of a bus: a row of windows, a white roof, a route display, a windscreen."""
     x, y, z = surface.unit
     side = np.abs(surface.normal[1]) > 0.5
     front = surface.normal[0] > 0.5
@@ -128,7 +134,7 @@ def bus_side(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def truck_cab(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A cab with a tall wind-screen, side windows, a dark grille and head lights."""
+    """Return the colours [3, M] of a cab: a tall windscreen, side windows, a dark grille, headlights."""
     x, y, z = surface.unit
     front = surface.normal[0] > 0.5
     glass = (z > 0.15) & (z < 0.75) & np.where(front, np.abs(y) < 0.88, np.abs(x - 0.25) < 0.5)
@@ -138,43 +144,46 @@ def truck_cab(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def machine(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Worn yellow steel with a hazard band in black."""
+    """Return the colours [3, M] of worn painted steel with a black hazard band."""
     colour = _grain(surface, _grain(surface, colour, 0.6, 0.10), 2.0, 0.06)
     diagonal = surface.local[0] + surface.local[1] + surface.local[2]
     return mix(colour, (surface.unit[2] < -0.45) & lines(diagonal, 0.6, 0.3), (0.07, 0.07, 0.06))
 
 
 def tracks(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Crawler tracks: dark, with plates."""
+    """Return the colours [3, M] of dark crawler tracks with plates."""
     return mix(_grain(surface, colour, 0.4, 0.15), lines(surface.local[0], 0.3, 0.1), 0.5 * colour)
 
 
 def stripes(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A barrier's diagonal stripes in white."""
+    """Return the colours [3, M] of a barrier with white diagonal stripes."""
     diagonal = surface.local[0] + surface.local[1] + surface.local[2]
     return mix(_grain(surface, colour, 0.5, 0.05), lines(diagonal, 0.7, 0.35), (0.93, 0.93, 0.9))
 
 
 def cone_bands(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A traffic cone's white bands."""
+    """Return the colours [3, M] of a traffic cone with white bands."""
     z = surface.unit[2]
     return mix(colour, (np.abs(z + 0.05) < 0.16) | (np.abs(z - 0.45) < 0.1), (0.96, 0.96, 0.94))
 
 
 def leaves(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Foliage: light and dark clumps."""
+    """Return the colours [3, M] of foliage in light and dark clumps."""
     clumps = 1 + 0.28 * noise(*surface.local, 0.45) + 0.25 * noise(*surface.local, 1.3)
     return colour * np.clip(clumps, 0.25, 1.8)
 
 
 def bark(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """Bark: streaks along the trunk."""
+    """Return the colours [3, M] of bark with streaks along the trunk."""
     x, y, z = surface.local
     return colour * (1 + 0.3 * noise(x * 3, y * 3, z * 0.3, 0.4))
 
 
 def facade(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A building: rows of framed windows over a ground floor of shops, courses of brick between."""
+    """Return the colours [3, M] of a building: framed windows above a ground floor of shops.
+
+    Courses of brick run between the windows.
+    """
     x, y, z = surface.local
     run = np.where(np.abs(surface.normal[0]) > 0.5, y, x) + 100
     up = z + surface.half[2]
@@ -191,20 +200,23 @@ def facade(surface: Surface, colour: np.ndarray) -> np.ndarray:
 
 
 def sign(surface: Surface, colour: np.ndarray) -> np.ndarray:
-    """A traffic sign: a field of colour in a white border."""
+    """Return the colours [3, M] of a traffic sign: a coloured field in a white border."""
     border = np.maximum(np.abs(surface.unit[1]), np.abs(surface.unit[2])) > 0.75
     return mix(colour, border, (0.92, 0.92, 0.92))
 
 
 def asphalt(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Driveable surface, world x and y [M] in metres -> colours [3, M]; so are the three that follow."""
+    """Return the colours [3, M] of the driveable surface at world x and y [M], metres."""
     shade = 0.30 + 0.022 * noise(x, y, 0.0, 3.0) + 0.022 * noise(x, y, 1.0, 0.3)
     shade = np.where(np.abs(noise(x, y, 3.0, 7.0)) < 0.03, 0.6 * shade, shade)  # cracks
     return np.stack([shade, shade, 1.04 * shade])
 
 
 def pavers(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Traffic islands: red-brown pavers with a hatching in yellow."""
+    """Return the colours [3, M] of traffic islands at world x and y [M], metres: red-brown pavers.
+
+    A yellow hatching covers them.
+    """
     shade = 1 + 0.08 * noise(x, y, 5.0, 0.6)
     joint = lines(x, 0.4, 0.06) | lines(y + 0.2 * np.floor(x / 0.4), 0.4, 0.06)
     brick = np.float32([[0.56], [0.31], [0.24]]) * np.where(joint, 0.7, shade)
@@ -212,7 +224,7 @@ def pavers(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def slabs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sidewalk: light slabs with dark joints."""
+    """Return the colours [3, M] of the sidewalk at world x and y [M], metres: light slabs, dark joints."""
     tile = noise(np.floor(x / 0.9), np.floor(y / 0.9), 2.0, 3.0)
     shade = 0.66 + 0.03 * tile + 0.02 * noise(x, y, 2.0, 0.4)
     shade = np.where(lines(x, 0.9, 0.07) | lines(y, 0.9, 0.07), 0.42, shade)
@@ -220,7 +232,7 @@ def slabs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def grass(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Terrain: grass with bare patches."""
+    """Return the colours [3, M] of terrain at world x and y [M], metres: grass with bare patches."""
     blade = np.clip(1 + 0.16 * noise(x, y, 7.0, 0.25) + 0.10 * noise(x, y, 8.0, 1.2), 0.4, 1.7)
     green = np.float32([[0.36], [0.45], [0.16]]) * blade
     return mix(green, noise(x, y, 9.0, 5.0) > 1.1, np.float32([[0.47], [0.38], [0.24]]) * blade)

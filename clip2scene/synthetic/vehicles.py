@@ -1,4 +1,4 @@
-"""The two vehicles that drive along the streets, and their sensors."""
+"""Sensor set-ups of the two vehicles that drive along the streets."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from clip2scene.synthetic.lidar import Lidar
 
 @dataclass(frozen=True)
 class Vehicle:
-    """Where the sensors sit; ego frame: x forward, y left, z up, origin on the ground.
+    """Sensor set-up of a vehicle; its ego frame has x forward, y left, z up, and its origin on the ground.
 
     Attributes:
-        beams: [B] degrees above the horizon of the lidar's own beams, lowest first.
-        lidar_to_ego: [4, 4], metres.
-        mounts: The cameras by name.
+        beams: [B] float64, angles of the lidar's own beams above the horizon, degrees, lowest first.
+        lidar_to_ego: [4, 4] float64, metres.
+        mounts: Mount of each camera, by camera name.
     """
 
     beams: np.ndarray
@@ -24,12 +24,12 @@ class Vehicle:
     mounts: dict[str, Mount]
 
     def lidar(self, parameters: Synthetic) -> Lidar:
-        """The lidar, with as many beams as the parameters say spread over its own pattern."""
+        """Return the lidar; `parameters.beams` beams are spread over the vehicle's own beam pattern."""
         own = np.linspace(0, len(self.beams) - 1, parameters.beams)
         return Lidar.build(np.interp(own, np.arange(len(self.beams)), self.beams), parameters.azimuth_steps)
 
     def cameras(self, parameters: Synthetic) -> dict[str, Camera]:
-        """The cameras by name, with images as large as the parameters say."""
+        """Return the cameras by name, with images of `parameters.image_size`."""
         return {name: Camera.build(mount, parameters.image_size) for name, mount in self.mounts.items()}
 
 
@@ -49,12 +49,15 @@ NUSCENES = Vehicle(
         "CAM_BACK_RIGHT": Mount((1.01, -0.48, 1.56), -110.8, 0.79, -0.0201, _MIDDLE),
     },
 )
-"""nuScenes' (measured on one of them, scene-0061, and rounded)."""
+"""Vehicle of nuScenes, measured on one of them (scene-0061) and rounded."""
 
 KITTI = Vehicle(
     beams=np.concatenate([np.linspace(-24.33, -8.83, 32), np.linspace(-8.33, 2.0, 32)]),  # Velodyne HDL-64E
     lidar_to_ego=np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 1.73], [0, 0, 0, 1.0]]),
     mounts={"image_2": Mount((0.27, 0.06, 1.65), 0.4, 0.579, 0.0, (0.489, 0.493))},
 )
-"""KITTI's: the lower beams stand half a degree apart, the upper ones a third; the left colour camera looks
-ahead and fires as the lidar passes (Geiger et al. 2013, and the calibration of sequence 00, rounded)."""
+"""Vehicle of KITTI.
+
+The lower beams are half a degree apart, the upper ones a third of a degree. The left colour camera looks
+ahead and fires as the lidar passes it (Geiger et al. 2013, and the calibration of sequence 00, rounded).
+"""

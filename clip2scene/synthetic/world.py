@@ -1,4 +1,4 @@
-"""A world: a ground map, and things made of a few primitives, some of which move."""
+"""World model: a ground map, and things made of a few primitives; some of the things move."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -7,8 +7,11 @@ import numpy as np
 from clip2scene.synthetic.categories import SCENERY
 
 BOX, CYLINDER, ELLIPSOID, CONE = range(4)
-"""Kinds of primitive. In its own frame, scaled by its half size, each fills the cube [-1, 1]^3; the axis of a
-cylinder and of a cone is z, and a cone's apex lies at z = 1."""
+"""Kinds of primitive.
+
+In its own frame, scaled by its half extents, each primitive fills the cube [-1, 1]^3. The axis of cylinders
+and cones is z; the apex of a cone is at z = 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Part:
         half: Half extents along the primitive's own axes, metres.
         material: Key of `materials.MATERIALS`.
         colour: Red, green, blue in [0, 1].
-        rotation: [3, 3], the primitive's axes as columns.
+        rotation: [3, 3] float64, the primitive's axes as columns.
     """
 
     kind: int
@@ -34,12 +37,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a thing looks like: its parts, and the size of the box around them.
+    """Appearance of a thing: its parts and its bounding box.
 
     Attributes:
-        parts: The primitives.
+        parts: Primitives of the thing.
         size: Length (x), width (y) and height (z) of the box that stands on the origin, metres.
-        colour: Name of the main colour, for captions; empty where it says nothing.
+        colour: Name of the main colour, for captions; empty if captions name none.
     """
 
     parts: tuple[Part, ...]
@@ -49,15 +52,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Thing:
-    """A shape somewhere on the street.
+    """Shape placed on the street.
 
     Attributes:
-        kind: What it is: one of the 16 classes or, finer, of `categories.SCENERY`.
-        shape: Its shape.
+        kind: One of the 16 classes, or a finer kind of `categories.SCENERY`.
+        shape: Shape of the thing.
         along: Position along the street at time 0, metres.
         lateral: Offset to the left of the street's centre line, metres.
         yaw: Heading relative to the street, radians.
-        speed: Metres a second along the street, negative against its direction.
+        speed: Speed along the street, metres per second; negative against its direction.
     """
 
     kind: str
@@ -69,44 +72,47 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """Which of the 16 classes it belongs to."""
+        """Class of the thing, one of the 16."""
         return SCENERY.get(self.kind, self.kind)
 
     @property
     def ridden(self) -> bool:
-        """Whether someone sits on it: a bicycle or motorcycle as high as its rider."""
+        """True for a bicycle or a motorcycle with a rider, which is recognised by its height."""
         return self.kind in ("bicycle", "motorcycle") and self.shape.size[2] > 1.5
 
 
 @dataclass(frozen=True)
 class Street:
-    """The centre line of a street, y = amplitude * sin(x / wavelength + phase), metres and radians."""
+    """Centre line of a street, y = amplitude * sin(x / wavelength + phase), metres and radians."""
 
     amplitude: float
     wavelength: float
     phase: float
 
     def place(self, along: np.ndarray, lateral: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """World x, y and heading (radians) at distances along and to the left of the centre line."""
+        """Return world x, y (metres) and heading (radians) at distances along and left of the centre line.
+
+        All arrays have the same shape, float64; distances are in metres.
+        """
         heading = self.heading(along)
         return along, self.centre(along) + lateral / np.cos(heading), heading
 
     def centre(self, x: np.ndarray) -> np.ndarray:
-        """World y of the centre line."""
+        """Return the world y of the centre line at world x, metres, any shape."""
         return self.amplitude * np.sin(x / self.wavelength + self.phase)
 
     def heading(self, x: np.ndarray) -> np.ndarray:
-        """Direction of the centre line, radians."""
+        """Return the direction of the centre line at world x (metres, any shape), radians."""
         return np.arctan(self.amplitude / self.wavelength * np.cos(x / self.wavelength + self.phase))
 
     def lateral(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Offset of world points to the left of the centre line, the inverse of `place`."""
+        """Return the offset of world points to the left of the centre line, metres; inverse of `place`."""
         return (y - self.centre(x)) * np.cos(self.heading(x))
 
 
 @dataclass(frozen=True)
 class Ground:
-    """The ground as a map; cell (row, column) holds the point (corner + resolution * (column, row)).
+    """Ground map; cell (row, column) starts at the point corner + resolution * (column, row).
 
     Attributes:
         corner: x, y of the first cell, metres.
@@ -125,7 +131,10 @@ class Ground:
     parking: np.ndarray
 
     def cell(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Flat index of the cell under each point; points off the map take its nearest border cell."""
+        """Return the flat index of the cell under each point, int32; x and y are in metres, of any shape.
+
+        Points off the map get the nearest border cell.
+        """
         rows, columns = self.category.shape
         column = np.clip((x - self.corner[0]) / self.resolution, 0, columns - 1).astype(np.int32)
         row = np.clip((y - self.corner[1]) / self.resolution, 0, rows - 1).astype(np.int32)
@@ -139,12 +148,12 @@ class Primitives:
     Attributes:
         kind: [P] int8.
         centre: [P, 3] float32, metres.
-        axes: [P, 3, 3] float32, a primitive's axes as columns.
+        axes: [P, 3, 3] float32, the axes of each primitive as columns.
         half: [P, 3] float32, half extents along these axes, metres.
         material: [P] int16, position in `materials.MATERIALS`.
         colour: [P, 3] float32 in [0, 1].
         owner: [P] int32, the thing it belongs to.
-        category: [P] uint8, lidarseg id.
+        category: [P] uint8, label id (streets: lidarseg, rooms: NYU40).
     """
 
     kind: np.ndarray
@@ -160,28 +169,31 @@ class Primitives:
         return len(self.kind)
 
     def moved(self, rotation: np.ndarray, translation: np.ndarray) -> "Primitives":
-        """Under a rotation [3, 3] or [P, 3, 3] and a translation [3] or [P, 3]."""
+        """Return the primitives after a rotation [3, 3] or [P, 3, 3] and a translation [3] or [P, 3].
+
+        The translation is in metres.
+        """
         centre = (rotation @ self.centre[:, :, None])[:, :, 0] + translation
         return replace(self, centre=centre.astype(np.float32), axes=(rotation @ self.axes).astype(np.float32))
 
     def take(self, chosen: np.ndarray) -> "Primitives":
-        """Those of a boolean mask [P] or of indices."""
+        """Return the primitives selected by a boolean mask [P] or by indices."""
         return Primitives(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 
 @dataclass(frozen=True)
 class World:
-    """A street at any time.
+    """Street with its things and its weather, at any time.
 
     Attributes:
-        street: The centre line.
-        ground: The map.
-        things: Everything that stands on it.
-        parts: The things' primitives, each in its thing's frame.
+        street: Centre line of the street.
+        ground: Ground map.
+        things: Everything that stands or moves on the ground.
+        parts: Primitives of all things, each in its thing's frame.
         ego_lateral: Offset of the ego vehicle's lane from the centre line, metres.
-        ego_speed: Metres a second; at time 0 the ego vehicle is at 0 along the street.
+        ego_speed: Speed of the ego vehicle, metres per second; at time 0 it is at 0 along the street.
         sun: [3] float32, unit vector towards the sun.
-        tint: [32, 3] float32, how this scene's ground colours differ, a factor for each category.
+        tint: [32, 3] float32, factor on the ground colour of each category in this scene.
         rain: Strength of rain in [0, 1].
     """
 
@@ -196,7 +208,10 @@ class World:
     rain: float
 
     def poses(self, time: float) -> tuple[np.ndarray, np.ndarray]:
-        """Positions [T, 3] (metres, on the ground) and headings [T] (radians) of all things at a time."""
+        """Return positions [T, 3] (metres, on the ground) and headings [T] (radians) of all things, float64.
+
+        `time` is in seconds.
+        """
         along, lateral, yaw, speed = (
             np.array([(thing.along, thing.lateral, thing.yaw, thing.speed) for thing in self.things])
             .reshape(-1, 4)
@@ -207,13 +222,16 @@ class World:
         return np.stack([x, y, height], axis=1), heading + yaw
 
     def primitives(self, time: float) -> Primitives:
-        """Every primitive in the world frame at a time in seconds."""
+        """Return all primitives in the world frame at a time in seconds."""
         position, heading = self.poses(time)
         owner = self.parts.owner
         return self.parts.moved(rotation_z(heading)[owner], position[owner])
 
     def ego(self, time: float) -> np.ndarray:
-        """[4, 4] float64, ego vehicle (x forward, y left, on the ground) to world at a time in seconds."""
+        """Return the pose [4, 4] float64 of the ego vehicle, ego to world, metres, at a time in seconds.
+
+        The ego frame has x forward, y left, and its origin on the ground.
+        """
         x, y, heading = self.street.place(np.float64(self.ego_speed * time), np.float64(self.ego_lateral))
         pose = np.eye(4)
         pose[:3, :3] = rotation_z(heading)
@@ -222,7 +240,7 @@ class World:
 
 
 def rotation_z(angle: np.ndarray | float) -> np.ndarray:
-    """Rotation [..., 3, 3] about z by an angle [...] in radians."""
+    """Return rotations [..., 3, 3] float64 about z by angles [...] in radians."""
     angle = np.asarray(angle, dtype=np.float64)
     cosine, sine, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
     flat = np.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one], axis=-1)
@@ -230,7 +248,7 @@ def rotation_z(angle: np.ndarray | float) -> np.ndarray:
 
 
 def inverse(transform: np.ndarray) -> np.ndarray:
-    """Inverse of a rigid transform [4, 4]."""
+    """Return the inverse [4, 4] float64 of a rigid transform [4, 4]."""
     result = np.eye(4)
     result[:3, :3] = transform[:3, :3].T
     result[:3, 3] = -transform[:3, :3].T @ transform[:3, 3]
@@ -238,12 +256,12 @@ def inverse(transform: np.ndarray) -> np.ndarray:
 
 
 def points_in_box(points: np.ndarray, transform: np.ndarray, size: tuple[float, float, float]) -> np.ndarray:
-    """Which points lie in a box.
+    """Return which points lie in a box.
 
     Args:
-        points: [N, 3], metres, in some frame.
-        transform: [4, 4], the box's frame (origin at its centre) to the points' frame.
-        size: Extents along the box's x, y and z, metres.
+        points: [N, 3], metres, in any frame.
+        transform: [4, 4], metres, from the box's frame (origin at its centre) to the points' frame.
+        size: Extents along the box's x, y and z axes, metres.
 
     Returns:
         [N] bool.

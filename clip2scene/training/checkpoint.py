@@ -1,4 +1,4 @@
-"""What pre-training hands on, and how a network takes it over."""
+"""Pre-training checkpoints: their description, and how a network takes over the weights."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,14 @@ from clip2scene.models.weights import load_weights, read_checkpoint
 
 
 def describe(config: Config, method: str, backbone: str, dataset: str) -> dict[str, Any]:
-    """What a checkpoint's ``meta`` says that must agree with who starts from it."""
+    """Describe a checkpoint: the settings that a run starting from it must share.
+
+    Args:
+        config: The configuration.
+        method: Registered method that trains it.
+        backbone: Key of the configuration's `backbones`.
+        dataset: Key of the configuration's `datasets` that it is trained on.
+    """
     data = config.datasets[dataset]
     return {
         "method": method,
@@ -24,18 +31,19 @@ def describe(config: Config, method: str, backbone: str, dataset: str) -> dict[s
 
 
 def read_pretrained(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of `clip2scene.training.pretrain` or of `clip2scene.training.exchange`.
+    """Read a checkpoint of `clip2scene.training.pretrain` or of `clip2scene.training.published`.
 
     Returns:
-        ``backbone``, a state dict; ``method``, what else the method has; ``meta``, what it is: as `describe`
-        has it, the recipe, and the seed or the file it was imported from.
+        ``backbone``, a state dict; ``method``, the rest of the method's state; ``meta``, its description
+        (`describe`) with the recipe, and with the seed or the file it was imported from.
 
     Raises:
         InputError: the file is missing, damaged, or something else.
     """
     content = read_checkpoint(path)
-    if not {"backbone", "method", "meta"} <= content.keys():
-        found = ", ".join(sorted(content)[:8])
+    parts = {"backbone", "method", "meta"}
+    if not parts <= content.keys() or not all(isinstance(content[name], dict) for name in parts):
+        found = ", ".join(sorted(map(str, content))[:8])
         raise InputError(
             f"{path}: found {found}; expected a pre-training run's backbone, method and meta "
             "(`clip2scene import-checkpoint` makes them of a published file)"
@@ -44,10 +52,10 @@ def read_pretrained(path: Path) -> dict[str, Any]:
 
 
 def require(path: Path, expected: dict[str, Any]) -> None:
-    """Make sure that a checkpoint from elsewhere is what the configuration takes it for.
+    """Make sure that a checkpoint is what the configuration takes it for.
 
     Raises:
-        InputError: its ``meta`` says otherwise than `expected` (see `describe`).
+        InputError: its ``meta`` differs from `expected` (see `describe`).
     """
     meta = read_pretrained(path)["meta"]
     for name, value in expected.items():
@@ -56,14 +64,13 @@ def require(path: Path, expected: dict[str, Any]) -> None:
 
 
 def load_backbone(path: Path, backbone: nn.Module) -> dict[str, Any]:
-    """Load a pre-trained backbone into `backbone`; returns the checkpoint's ``meta``.
+    """Load a pre-trained backbone into `backbone` and return the checkpoint's ``meta``.
 
     The released code silently leaves out whatever does not match, so that a checkpoint of another network is
     "loaded" without one tensor (CLIP2Scene @ f37dae7, downstream/model_builder.py).
 
     Raises:
-        InputError: `path` is no pre-training checkpoint, or matches fewer than 95 % of the backbone's
-            tensors.
+        InputError: `path` is no pre-training checkpoint, or its tensors are not exactly the backbone's.
     """
     content = read_pretrained(path)
     load_weights(backbone, content["backbone"], path)

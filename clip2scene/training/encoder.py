@@ -1,5 +1,6 @@
-"""The self-supervised image encoder: one checkpoint, whether trained here, timm's, or a local file's."""
+"""Preparation of the self-supervised image encoder: trained here, from timm, or from a local file."""
 
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,35 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from clip2scene.config import ImageEncoder
+from clip2scene.datasets.index import read_index
 from clip2scene.errors import InputError
 from clip2scene.models.clip import nearest
 from clip2scene.models.image_encoder import build_encoder, dilate
 from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_of, write_checkpoint
 from clip2scene.pairing.images import read_image
 from clip2scene.seeding import generator, seed_everything
+from clip2scene.task import Task
+from clip2scene.training.steps import run_on_cpu
 
 VIEW = (96, 176)  # height and width of a view, pixels
-SPOTS = 32  # matched spots an image
+SPOTS = 32  # matched locations per image
 PREFIXES = ("encoder_q.", "encoder.", "backbone.")
-"""Prefixes of the trained encoder in the checkpoints of MoCo, PixPro and others, after DDP's ``module.``."""
+"""Prefixes of the trained encoder in checkpoints of MoCo, PixPro and others, after DDP's ``module.``."""
+
+
+def compute(task: Task) -> None:
+    """Prepare the checkpoint of a run of the stage ``encoder``.
+
+    Raises:
+        InputError: see `prepare_encoder`.
+    """
+    images = []
+    for name in task.run.pretrain.split():
+        data = task.config.datasets[name]
+        index = read_index(task.inputs[f"index.{name}"], data.root).split(data.pretrain_split)
+        images += [index.root / image for row in index.frames["camera_images"] for image in row]
+    config, record = task.config.image_encoder, task.record
+    run_on_cpu(task, lambda: prepare_encoder(config, images, record.checkpoint, task.run.seed))
 
 
 def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: int) -> list[dict[str, float]]:
@@ -29,16 +48,16 @@ def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: i
 
     Args:
         config: `config.pretrained` is ``train``, a timm tag, or a local file.
-        images: Images to train on; needed for ``train`` only.
+        images: Image files to train on; needed for ``train`` only.
         out: Checkpoint to write.
-        seed: For ``train``.
+        seed: Seed of the training; used for ``train`` only.
 
     Returns:
-        Metrics of each training step; none where nothing was trained.
+        Metrics of each training step; empty if nothing was trained.
 
     Raises:
-        InputError: unknown architecture or tag (the nearest is named), a file that is missing or matches too
-            few tensors, or no images to train on.
+        InputError: the architecture or tag is unknown (the message suggests the nearest), the file is missing
+            or matches too few tensors, or there are no images to train on.
     """
     if config.pretrained == "train":
         return train_encoder(images, out, config, seed)
@@ -61,40 +80,40 @@ def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: i
 
 
 def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors of a checkpoint: those under the first of `PREFIXES` that it has, or all."""
-    for prefix in PREFIXES:
-        if any(name.startswith(prefix) for name in weights):
-            return {
-                name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)
-            }
-    return weights
+    """Return the encoder's tensors of a checkpoint, without the head ``fc``.
+
+    They are those under the first prefix of `PREFIXES` that the checkpoint has, or else all.
+    """
+    prefix = next((prefix for prefix in PREFIXES if any(map(str.startswith, weights, repeat(prefix)))), "")
+    named = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
+    return {name: value for name, value in named.items() if not name.startswith("fc.")}
 
 
 def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int) -> list[dict[str, float]]:
-    """Train an encoder without labels: VICReg between what two views of an image show at the same spot.
+    """Train an encoder without labels: VICReg between the features of two views at the same image location.
 
     This is the location-based half of VICRegL (Bardes et al., "VICRegL: Self-Supervised Learning of Local
-    Visual Features", NeurIPS 2022). Distillation reads features per pixel, so they are trained per spot; and
-    VICReg needs no negatives, most of which would be false on streets.
+    Visual Features", NeurIPS 2022). Features are trained per location because distillation reads them per
+    pixel. VICReg needs no negatives; in street scenes, most of these would be false negatives.
 
     Args:
-        images: Image files, of any size.
+        images: Image files of any size.
         out: Checkpoint to write.
         config: Architecture and `config.training`.
-        seed: The same seed gives the same bytes at a fixed number of threads.
+        seed: Seed; the same seed gives the same bytes at a fixed number of threads.
 
     Returns:
         ``loss``, ``invariance``, ``variance`` and ``covariance`` of each step.
 
     Raises:
-        InputError: there are no images, or one is missing.
+        InputError: there are no images, or an image is missing.
     """
     if not images:
         raise InputError("image_encoder.pretrained: train needs images, found none")
     steps, rate = config.training.steps, config.training.learning_rate
     seed_everything(seed, "encoder")
     encoder = build_encoder(config.architecture).train()
-    dilate(encoder, 8)  # small images would leave few cells at stride 32
+    dilate(encoder, 8)  # at stride 32, these small views would have few feature cells
     projector = nn.Sequential(
         nn.Linear(encoder.num_features, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 256)
     )
@@ -125,24 +144,22 @@ def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int
 
 
 def two_views(image: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Two crops of an image, flipped and coloured at random, and spots that both show.
+    """Cut two random views from an image, with random flips and colours, and draw locations visible in both.
 
     Args:
         image: [3, H, W] uint8.
-        random: Stream to draw from.
+        random: Random number generator.
 
     Returns:
-        Views [2, 3, h, w] float32, normalised as ImageNet's; and spots [2, S, 2] float32, x and y in each
-        view, -1..1 as `torch.nn.functional.grid_sample` counts.
+        Views [2, 3, h, w] float32, with ImageNet normalisation, and locations [2, S, 2] float32: x and y in
+        each view, in the -1..1 coordinates of `torch.nn.functional.grid_sample`.
     """
-    scale = random.uniform(
-        0.5, 1.0, (2, 1, 2)
-    )  # [view, 1, axis]: share of the image's side; both hold its centre
+    # [view, 1, axis], share of the image's side: from 0.5 on, both views contain the image's centre.
+    scale = random.uniform(0.5, 1.0, (2, 1, 2))
     centre = random.uniform(scale - 1, 1 - scale)
     flip = np.stack([random.choice([-1, 1], (2, 1)), np.ones((2, 1))], axis=2)
-    spots = random.uniform(
-        (centre - scale).max(axis=0), (centre + scale).min(axis=0), (SPOTS, 2)
-    )  # in the image
+    # In image coordinates, inside the intersection of the views.
+    spots = random.uniform((centre - scale).max(axis=0), (centre + scale).min(axis=0), (SPOTS, 2))
     affine = np.concatenate(
         [scale[:, 0, :, None] * np.eye(2) * flip.swapaxes(1, 2), centre.swapaxes(1, 2)], axis=2
     )
@@ -156,7 +173,7 @@ def two_views(image: Tensor, random: np.random.Generator) -> tuple[Tensor, Tenso
 
 
 def recolour(views: Tensor, random: np.random.Generator) -> Tensor:
-    """Views [V, 3, h, w] of values 0..1 with brightness, contrast and saturation drawn for each."""
+    """Jitter brightness, contrast and saturation of each view; views: [V, 3, h, w] float32, 0..1."""
     brightness, contrast, saturation = torch.from_numpy(
         random.uniform(0.6, 1.4, (3, len(views), 1, 1, 1)).astype(np.float32)
     )
@@ -166,14 +183,14 @@ def recolour(views: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def vicreg(first: Tensor, second: Tensor) -> dict[str, Tensor]:
-    """VICReg (Bardes et al., ICLR 2022, equations 1 to 6), with its weights of 25, 25 and 1.
+    """Compute the VICReg loss (Bardes et al., ICLR 2022, equations 1 to 6) with its weights of 25, 25 and 1.
 
     Args:
-        first: [N, D] embeddings.
-        second: [N, D] embeddings of the same spots in another view.
+        first: [N, D] float32, embeddings.
+        second: [N, D] float32, embeddings of the same locations in another view.
 
     Returns:
-        ``loss`` and its terms, unweighted.
+        Scalars: ``loss`` and its unweighted terms ``invariance``, ``variance`` and ``covariance``.
     """
     invariance = F.mse_loss(first, second)
     variance, covariance = torch.zeros(()), torch.zeros(())

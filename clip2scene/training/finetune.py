@@ -1,38 +1,35 @@
-"""Fine-tuning and linear probing: a backbone and a linear classifier on a fraction of the labels."""
+"""Fine-tuning and linear probing: a backbone and a linear classifier on a share of the labels."""
 
 import math
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from clip2scene.config import Config, Finetuning
 from clip2scene.datasets.fractions import read_subset
-from clip2scene.datasets.index import Index, read_index
+from clip2scene.datasets.index import read_index
 from clip2scene.datasets.registry import get_dataset
-from clip2scene.evaluation.metrics import Scores, confusion_matrix
-from clip2scene.evaluation.validation import predict, save_prediction, total_scores
 from clip2scene.method.base import Progress
 from clip2scene.models.backbones import build_backbone
-from clip2scene.models.weights import write_checkpoint
+from clip2scene.models.weights import load_weights, read_checkpoint, write_checkpoint
 from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.samples import LabelledSamples
+from clip2scene.runs import Run
 from clip2scene.seeding import seed_everything
-from clip2scene.training.checkpoint import load_backbone
+from clip2scene.task import Task
+from clip2scene.training.checkpoint import describe, load_backbone, require
 from clip2scene.training.loop import fit, launch, sgd
 from clip2scene.training.losses import segmentation_loss
-from clip2scene.training.record import RunRecord
 
 
 class Segmenter(nn.Module):
-    """A backbone and a linear classifier of its features; label 0 has a logit as well, as in SLidR.
+    """A backbone and a linear classifier of its features; label 0 has a logit too, as in SLidR.
 
     Args:
         backbone: ``backbone(coordinates [V, 4], features [V, F]) -> [V, backbone.out_channels]``.
         classes: C.
-        frozen: Linear probing: the backbone takes no gradient and its batch norms keep their statistics.
+        frozen: Linear probing: the backbone gets no gradient, and its batch norm statistics stay fixed.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, frozen: bool) -> None:
@@ -42,100 +39,94 @@ class Segmenter(nn.Module):
         self.frozen = frozen
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training mode, a frozen backbone excepted."""
+        """Switch to training mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.train(mode and not self.frozen)
         return self
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [V, C + 1] of a batch's voxels."""
+        """Return logits [V, C + 1] of a batch's voxels."""
         return self.head(self.backbone(batch.coordinates, batch.features))
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """Cross-entropy + Lovász-softmax over voxels, each with the label of the point that represents it."""
+        """Return cross-entropy + Lovász-softmax over voxels; a voxel has the label of its first point."""
         return {"segmentation": segmentation_loss(self(batch), batch.labels[batch.representative])}
 
     def classify(self, batch: Batch) -> Tensor:
-        """Scores [V, C] of classes 1..C."""
+        """Return scores [V, C] of classes 1..C."""
         return self(batch)[:, 1:]
 
 
-def finetune(
-    config: Config,
-    backbone_name: str,
-    checkpoint: Path | None,
-    dataset_name: str,
-    index_path: Path,
-    subset_path: Path,
-    run: RunRecord,
-) -> None:
-    """Fine-tune (or, if the run's kind is ``linear_probe``, probe) and evaluate on the validation split.
-
-    Args:
-        config: The configuration.
-        backbone_name: Key of the configuration's `backbones`.
-        checkpoint: Of a pre-training run; None starts from random initialisation.
-        dataset_name: Key of the configuration's `datasets`.
-        index_path: Its index.
-        subset_path: Ids of the labelled keyframes (`clip2scene.datasets.fractions`).
-        run: Record of the run; its seed is that of initialisation, order and augmentation.
+def compute(task: Task) -> None:
+    """Fine-tune the network of a run of the stage ``finetune`` or ``linear_probe``: ``checkpoint.pt``.
 
     Raises:
         InputError: bad input, or a loss that is not finite.
     """
-    config = config.on(dataset_name)
-    data, backbone_config = config.datasets[dataset_name], config.backbones[backbone_name]
-    dataset = get_dataset(data.format)
-    index = read_index(index_path, data.root)
-    fabric = launch(config, run)
+    config, run, record = task.config, task.run, task.record
+    data, network = config.datasets[run.target], config.backbones[run.backbone]
+    settings, dataset = config.finetuning(run.target), get_dataset(data.format)
+    fabric = launch(config, record)
     seed_everything(run.seed, "initialisation")
-    backbone = build_backbone(backbone_name, dataset.feature_channels, backbone_config.width, config.backend)
-    if checkpoint is not None:
-        load_backbone(checkpoint, backbone)
-    model = Segmenter(backbone, len(dataset.classes), frozen=run.kind == "linear_probe")
-
-    def samples(part: Index, augment: bool) -> LabelledSamples:
-        cylindrical = backbone_config.coordinates == "cylindrical"
-        return LabelledSamples(dataset, part, data.voxel_size, cylindrical, augment, run.seed)
-
-    cost = _train(
-        fabric, model, samples(index.subset(read_subset(subset_path)), True), config, run, checkpoint
+    model = build_segmenter(config, run)
+    if start := task.inputs.get("network"):
+        if run.recipe in config.checkpoints:
+            expected = describe(config, run.method, run.backbone, run.pretrain)
+            require(start, expected | {"recipe": config.checkpoints[run.recipe].recipe})
+        load_backbone(start, model.backbone)
+    samples = LabelledSamples(
+        dataset,
+        read_index(task.inputs["index"], data.root).subset(read_subset(task.inputs["subset"])),
+        data.voxel_size,
+        network.coordinates == "cylindrical",
+        augment=True,
+        seed=run.seed,
     )
-    scores = _evaluate(fabric, model, samples(index.split(data.val_split), False), config, run)
-    if fabric.is_global_zero:
-        write_checkpoint(run.checkpoint, {"state_dict": model.state_dict(), "backbone": backbone_name})
-        run.finish({"scores": scores.to_json(), "cost": cost})
-
-
-def _train(
-    fabric: Fabric,
-    model: Segmenter,
-    samples: LabelledSamples,
-    config: Config,
-    run: RunRecord,
-    checkpoint: Path | None,
-) -> dict[str, float]:
-    """Train `model`; a subset too small for the minimum number of steps is passed over more often."""
-    settings = config.finetune
-    steps = math.ceil(len(samples) / settings.batch_size) * settings.epochs
-    repeats = max(1, math.ceil(settings.minimum_steps / steps))
-    return fit(
+    cost = fit(
         fabric,
         model,
         samples,
-        sgd(parameter_groups(model, settings, checkpoint is not None), settings.optimiser),
-        run,
-        epochs=settings.epochs * repeats,
+        sgd(parameter_groups(model, settings, start is not None), settings.optimiser),
+        record,
+        epochs=_epochs(settings, len(samples)),
         batch_size=settings.batch_size,
         workers=config.workers,
     )
+    if fabric.is_global_zero:
+        write_checkpoint(record.checkpoint, {"state_dict": model.state_dict(), "backbone": run.backbone})
+        record.finish({"frames": len(samples), "cost": cost})
+
+
+def build_segmenter(config: Config, run: Run) -> Segmenter:
+    """Return the network of a fine-tuning, probing or predicting run, at random initialisation."""
+    dataset = get_dataset(config.datasets[run.target].format)
+    width = config.backbones[run.backbone].width
+    backbone = build_backbone(run.backbone, dataset.feature_channels, width, config.backend)
+    return Segmenter(backbone, len(dataset.classes), frozen="linear_probe" in (run.kind, run.protocol))
+
+
+def load_segmenter(config: Config, run: Run, path: Path) -> Segmenter:
+    """Return the network that `compute` wrote to `path`.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    model = build_segmenter(config, run)
+    load_weights(model, read_checkpoint(path).get("state_dict", {}), path)
+    return model
+
+
+def _epochs(settings: Finetuning, samples: int) -> int:
+    """Return the number of epochs; a subset too small for the minimum number of steps is repeated."""
+    steps = math.ceil(samples / settings.batch_size) * settings.epochs
+    return settings.epochs * max(1, math.ceil(settings.minimum_steps / steps))
 
 
 def parameter_groups(model: Segmenter, settings: Finetuning, pretrained: bool) -> list[dict[str, Any]]:
-    """Parameters with their learning rates.
+    """Return the parameters with their learning rates.
 
-    SLidR's ``lr_head`` is for the classifier; both released codes give it to parameters named ``final.``,
-    which SPVCNN does not have (CLIP2Scene @ f37dae7, downstream/lightning_trainer.py:47).
+    SLidR's ``lr_head`` is the classifier's. Both released codes give it to parameters named ``final.``, of
+    which SPVCNN has none (CLIP2Scene @ f37dae7, downstream/lightning_trainer.py:47).
     """
     backbone, head = list(model.backbone.parameters()), list(model.head.parameters())
     if model.frozen:
@@ -146,18 +137,3 @@ def parameter_groups(model: Segmenter, settings: Finetuning, pretrained: bool) -
         {"params": backbone, "lr": settings.optimiser.learning_rate},
         {"params": head, "lr": settings.head_learning_rate},
     ]
-
-
-def _evaluate(
-    fabric: Fabric, model: Segmenter, samples: LabelledSamples, config: Config, run: RunRecord
-) -> Scores:
-    """Scores over all points of the validation split; the first keyframe is kept for pictures."""
-    classes = samples.dataset.classes
-    confusion = np.zeros((len(classes) + 1,) * 2, np.int64)
-    model.eval()
-    for number, batch, predicted in predict(fabric, model.classify, samples, config.workers):
-        labels = batch.labels.numpy()
-        confusion += confusion_matrix(predicted, labels, len(classes))
-        if number == 0:
-            save_prediction(run.folder / "predictions.npz", batch.points.numpy(), labels, predicted)
-    return total_scores(fabric, classes, confusion, f"validation split of {samples.index.root}")

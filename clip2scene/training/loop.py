@@ -1,13 +1,14 @@
-"""The training loop: every pre-training method and every protocol goes through it.
+"""Training loop of all pre-training methods and protocols.
 
-A run is a function of its seed. The order of an epoch, its augmentations and whatever a step draws come from
-streams named by epoch or step, never from what happened before, so that a run killed at any moment continues
-from its last epoch and ends with the same weights, bit for bit (on one device, at one number of threads),
-however many loader workers it has.
+A run is a function of its seed. The order of an epoch, its augmentations and the random numbers of a step
+come from streams named by epoch or step, independent of earlier draws. A run that was killed therefore
+resumes from its last saved epoch and ends with the same weights, bit for bit (on one device, at a fixed
+number of threads), for any number of loader workers.
 """
 
 import math
 import os
+import sys
 import time
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -21,20 +22,21 @@ from torch.utils.data import DataLoader
 
 from clip2scene.config import Config, Optimiser
 from clip2scene.errors import InputError
+from clip2scene.machine import gpu_nodes
 from clip2scene.method.base import Progress
 from clip2scene.models.weights import read_checkpoint, write_checkpoint
 from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.collate import collate
+from clip2scene.record import RunRecord
 from clip2scene.seeding import generator, seed_everything
 from clip2scene.training.meter import Meter
-from clip2scene.training.record import RunRecord
 
 SAVE_SECONDS = 5.0
-"""A state to resume from is saved at the end of an epoch if the last is this old: short epochs share one."""
+"""Minimum time between two saved states, seconds: after short epochs, not every epoch is saved."""
 
 
 class Samples(Protocol):
-    """A map-style data set whose augmentations depend on nothing but its seed, `epoch` and the index."""
+    """A map-style data set whose augmentations depend only on its seed, `epoch` and the index."""
 
     epoch: int
 
@@ -43,17 +45,24 @@ class Samples(Protocol):
 
 
 def launch(config: Config, run: RunRecord) -> Fabric:
-    """Start a run on the configured device and precision; under torchrun, one process a device, by DDP.
+    """Start a run on the configured device and precision; under torchrun, DDP with one process per device.
 
     Raises:
-        InputError: a GPU is asked for and there is none.
+        InputError: the configuration asks for a GPU and there is none.
     """
     torch.set_num_threads(config.threads)
-    if config.device == "cuda" and not torch.cuda.is_available():
+    gpu = config.device != "cpu" and torch.cuda.is_available()
+    if config.device == "cuda" and not gpu:
         raise InputError("device: cuda, but torch finds no GPU; expected auto or cpu")
+    if config.device == "auto":
+        nodes = (
+            "" if gpu or not gpu_nodes() else f", though this machine has {len(gpu_nodes())} NVIDIA devices"
+        )
+        found = f"found {torch.cuda.get_device_name()}" if gpu else f"finds no GPU{nodes}"
+        print(f"device: auto: computing on {'cuda' if gpu else 'cpu'}, as torch {found}", file=sys.stderr)
     local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     fabric = Fabric(
-        accelerator="cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu",
+        accelerator="cuda" if gpu else "cpu",
         devices=local,
         num_nodes=world // local,
         strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
@@ -76,24 +85,27 @@ def fit(
     batch_size: int,
     workers: int = 0,
 ) -> dict[str, float]:
-    """Train `module` and return what it cost; a run that was killed continues after the last epoch it saved.
+    """Train `module`; a run that was killed resumes after the last epoch it saved.
 
     Args:
         fabric: Device and precision.
-        module: Has ``training_step(batch, progress) -> {name: scalar loss}``, as
-            `clip2scene.method.base.Method`; the losses are added up. It is moved to the device and trained
-            in place.
-        samples: What to train on.
-        optimiser: Its learning rates are the initial ones of a cosine schedule that falls to 0 over all
-            steps. (SLidR and CLIP2Scene step the same curve once an epoch, which is coarse where epochs are
-            few.)
-        run: Record of the run; its seed is the run's.
-        epochs: Passes over `samples`.
-        batch_size: Samples a step, over all processes.
-        workers: Loader processes.
+        module: Module with ``training_step(batch, progress) -> {name: scalar loss}``, as
+            `clip2scene.method.base.Method`. The sum of the losses is minimised. The module is moved to the
+            device and trained in place.
+        samples: Training samples.
+        optimiser: Optimiser whose learning rates start a cosine schedule that falls to 0 over all steps.
+            (SLidR and CLIP2Scene step the same curve once per epoch, which is coarse if epochs are few.)
+        run: Record of the run, which also holds its seed.
+        epochs: Number of passes over `samples`.
+        batch_size: Samples per step, summed over all processes.
+        workers: Number of loader processes.
+
+    Returns:
+        Cost of the run, see `clip2scene.training.meter.Meter.close`.
 
     Raises:
-        InputError: a loss is not finite; the step and the losses are named.
+        InputError: a loss is not finite (the message names the step and the losses), or `batch_size` is not
+            a multiple of the number of processes.
     """
     model, _ = fabric.setup(_Step(module), optimiser)
     first = _resume(fabric, module, optimiser, run)
@@ -120,23 +132,23 @@ def fit(
             _save(module, optimiser, run, epoch + 1)
             saved = time.monotonic()
     fabric.barrier()
-    if fabric.world_size > 1:  # each process has batch norm statistics of its own: take the first's
+    if fabric.world_size > 1:  # batch norm statistics differ between processes: use the first's
         _resume(fabric, module, optimiser, run)
     return meter.close()
 
 
 def sgd(groups: list[dict[str, Any]], settings: Optimiser) -> torch.optim.SGD:
-    """SGD as configured; a group of parameters may have a learning rate of its own."""
+    """Return SGD as configured; a parameter group may set its own learning rate."""
     return torch.optim.SGD(
         groups, settings.learning_rate, settings.momentum, settings.dampening, settings.weight_decay
     )
 
 
 class _Step(nn.Module):
-    """A training step as the forward pass that mixed precision and DDP act on.
+    """A training step as a forward pass, so that mixed precision and DDP apply to it.
 
-    The arguments come in a namespace: Fabric rounds every float tensor that it finds in the arguments to
-    bfloat16, and the points of a batch are coordinates in metres.
+    The arguments are wrapped in a namespace because Fabric casts every float tensor that it finds in the
+    arguments to bfloat16, and the points of a batch are coordinates in metres.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -148,9 +160,10 @@ class _Step(nn.Module):
 
 
 def _batches(samples: int, batch_size: int, seed: int, epoch: int, fabric: Fabric) -> list[list[int]]:
-    """An epoch's batches for this process: all processes together take the same batches as one would.
+    """Return the sample indices of each batch of an epoch for this process.
 
-    The last batch may be short; it is filled up only so far that every process has as many samples.
+    All processes together take the same batches as a single process would. The last batch may be short; it
+    is padded only until every process has the same number of samples.
     """
     world = fabric.world_size
     if batch_size % world:
@@ -166,7 +179,7 @@ def _batches(samples: int, batch_size: int, seed: int, epoch: int, fabric: Fabri
 
 
 def _schedule(optimiser: Optimizer, done: float) -> float:
-    """Set every group's learning rate for the share `done` of all steps; returns that of the first group."""
+    """Set the learning rate of every group after a share `done` of all steps; returns the first group's."""
     for group in optimiser.param_groups:
         initial = group.setdefault("initial_lr", group["lr"])
         group["lr"] = initial * (1 + math.cos(math.pi * done)) / 2
@@ -174,10 +187,10 @@ def _schedule(optimiser: Optimizer, done: float) -> float:
 
 
 def _finite(losses: dict[str, Tensor], run: RunRecord, progress: Progress) -> dict[str, float]:
-    """The losses as numbers.
+    """Convert the losses to numbers.
 
     Raises:
-        InputError: one is not finite.
+        InputError: a loss is not finite.
     """
     values = {name: loss.item() for name, loss in losses.items()}
     if not all(map(math.isfinite, values.values())):
@@ -190,7 +203,7 @@ def _finite(losses: dict[str, Tensor], run: RunRecord, progress: Progress) -> di
 
 
 def _save(module: nn.Module, optimiser: Optimizer, run: RunRecord, epochs: int) -> None:
-    """Save where the run stands after `epochs` epochs; random streams have no state to save."""
+    """Save the state of the run after `epochs` epochs; random streams have no state to save."""
     state = {
         "epochs": epochs,
         "module": module.state_dict(),
@@ -201,7 +214,7 @@ def _save(module: nn.Module, optimiser: Optimizer, run: RunRecord, epochs: int) 
 
 
 def _resume(fabric: Fabric, module: nn.Module, optimiser: Optimizer, run: RunRecord) -> int:
-    """Continue where the run was saved, if it was; returns the number of epochs done."""
+    """Restore the saved state of the run, if there is one; returns the number of completed epochs."""
     state = read_checkpoint(run.resume) if run.resume.exists() else {"epochs": 0, "log_size": 0}
     if state["epochs"]:
         module.load_state_dict(state["module"])

@@ -1,4 +1,4 @@
-"""Losses of supervised segmentation: cross-entropy and Lovász-softmax."""
+"""Losses for supervised segmentation: cross-entropy and Lovász-softmax."""
 
 import torch
 from torch import Tensor
@@ -6,15 +6,17 @@ from torch.nn import functional as F
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = 0) -> Tensor:
-    """Cross-entropy + Lovász-softmax over the labelled points, as SLidR fine-tunes (downstream/criterion.py).
+    """Return cross-entropy + Lovász-softmax over the labelled points, SLidR's loss for fine-tuning.
+
+    valeoai/SLidR, downstream/criterion.py.
 
     Args:
-        logits: [N, C], one column a label, that of the ignored one included.
-        labels: [N] 0..C-1.
-        ignore: Points with this label do not count.
+        logits: [N, C] float, one column per label, including the ignored one.
+        labels: [N] int64, 0..C-1.
+        ignore: Label of the points to leave out.
 
     Returns:
-        A scalar; 0 if every point is ignored.
+        Scalar loss; 0 if every point is ignored.
     """
     labelled = labels != ignore
     logits, labels = logits[labelled].float(), labels[labelled]
@@ -24,17 +26,18 @@ def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = 0) -> Tensor
 
 
 def lovasz_softmax(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Lovász-softmax: a convex surrogate of 1 - IoU, averaged over the classes that occur among the labels.
+    """Return the Lovász-softmax loss, a convex surrogate of 1 - IoU, averaged over the classes in `labels`.
 
-    For each class the errors |1[label = c] - probability of c| are sorted in descending order and weighted by
-    how much each, added to those before it, raises the Jaccard loss (Berman et al., CVPR 2018, algorithm 1).
+    For each class c, the errors |1[label = c] - probability of c| are sorted in descending order. Each is
+    weighted by the increase of the Jaccard loss when its point joins those before it (Berman et al., CVPR
+    2018, algorithm 1).
 
     Args:
-        probabilities: [N, C], N > 0.
-        labels: [N] 0..C-1.
+        probabilities: [N, C] float, N > 0.
+        labels: [N] int64, 0..C-1.
 
     Returns:
-        A scalar in 0..1.
+        Scalar loss in 0..1.
     """
     present = torch.unique(labels)
     foreground = (labels == present[:, None]).to(probabilities.dtype)  # [P, N]

@@ -1,4 +1,4 @@
-"""How fast a run trains and what it takes: the progress bar, the logged steps, the final cost."""
+"""Progress bar, step log and final cost of a run."""
 
 import resource
 import sys
@@ -8,14 +8,14 @@ import torch
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from clip2scene.training.record import RunRecord
+from clip2scene.record import RunRecord
 
 LOGGED = 1000
-"""About how many steps of a run are logged."""
+"""Approximate number of logged steps per run."""
 
 
 def progress_bar(fabric: Fabric, name: str, unit: str, total: int, done: int = 0) -> tqdm:
-    """A progress bar on the first process's standard error; a log file gets a line every ten seconds."""
+    """Return a progress bar on the first process's standard error; in a log file it updates every 10 s."""
     return tqdm(
         desc=name,
         total=total,
@@ -27,13 +27,13 @@ def progress_bar(fabric: Fabric, name: str, unit: str, total: int, done: int = 0
 
 
 class Meter:
-    """Follows a run step by step; writes on the first process only.
+    """Meter of the speed and memory of a run; only the first process writes.
 
     Args:
         fabric: Device and processes.
-        run: Where steps are logged.
-        steps: Steps of the whole run.
-        done: Steps taken before the run was killed and continued.
+        run: Record that steps are logged to.
+        steps: Number of steps of the whole run.
+        done: Number of steps completed before the run was resumed.
     """
 
     def __init__(self, fabric: Fabric, run: RunRecord, steps: int, done: int) -> None:
@@ -45,7 +45,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats(fabric.device)
 
     def update(self, step: int, epoch: int, samples: int, losses: dict[str, float], rate: float) -> None:
-        """Count a step of `samples` samples; log it if its turn has come."""
+        """Count a step with `samples` samples on this process; every `steps` / `LOGGED`-th step is logged."""
         self._samples += samples * self._fabric.world_size
         self._bar.update()
         self._bar.set_postfix(
@@ -56,12 +56,15 @@ class Meter:
             self._run.log(state | losses)
 
     def close(self) -> dict[str, float]:
-        """What this process took: seconds, samples a second, peak memory in MiB (of the GPU, or resident)."""
+        """Return the cost: steps, seconds, samples per second, peak memory in MiB (GPU; resident on a CPU).
+
+        Memory is that of this process, samples per second that of all processes.
+        """
         self._bar.close()
         if self._fabric.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(self._fabric.device) / 2**20
         else:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
         seconds = time.perf_counter() - self._start
         return {
             "steps": self._steps,

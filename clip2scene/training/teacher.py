@@ -1,4 +1,4 @@
-"""The teacher: one checkpoint, whether its weights are trained here, open_clip's, or a local file's."""
+"""Preparation of the teacher checkpoint: trained here, downloaded by open_clip, or read from a local file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +20,30 @@ from clip2scene.models.clip import model_config, nearest, save_clip
 from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_of
 from clip2scene.pairing.images import read_image
 from clip2scene.seeding import generator, seed_everything
+from clip2scene.task import Task
+from clip2scene.training.steps import run_on_cpu
 
+_NOT_WEIGHTS = frozenset({"input_resolution", "context_length", "vocab_size"})
+"""Numbers that OpenAI's files hold beside the weights."""
 MARGIN = 1.25
-"""Crops are kept this much larger than the tower's input, as views of them are smaller than they."""
+"""Size of the stored crops relative to the image tower's input, so that random views can be cut from them."""
 VIEW = (24, 64)
-"""Smallest and largest side of a view, pixels of the image: dense features see about as much of an image that
-is enlarged twice or thrice before the tower."""
+"""Smallest and largest side of a view, pixels of the original image. Dense features see about as much of an
+image that is enlarged two or three times before the tower."""
 SMALLEST = 24
-"""Smallest side of a crop, pixels of the image."""
+"""Smallest side of a crop, pixels of the original image."""
+
+
+def compute(task: Task) -> None:
+    """Prepare the CLIP checkpoint of a run of the stage ``teacher``.
+
+    Raises:
+        InputError: see `prepare_teacher`.
+    """
+    captions = [path for role, path in task.inputs.items() if role.startswith("captions.")]
+    run_on_cpu(
+        task, lambda: prepare_teacher(task.config.teacher, captions, task.record.checkpoint, task.run.seed)
+    )
 
 
 def prepare_teacher(
@@ -39,14 +55,14 @@ def prepare_teacher(
         config: `config.pretrained` is ``train``, an open_clip tag, or a local file.
         captions: Tables of captioned crops, see `train_teacher`; needed for ``train`` only.
         out: Checkpoint to write.
-        seed: For ``train``.
+        seed: Seed of the training; used for ``train`` only.
 
     Returns:
-        Metrics of each training step; none where nothing was trained.
+        Metrics of each training step; empty if nothing was trained.
 
     Raises:
-        InputError: unknown architecture or tag (the nearest is named), a file that is missing or matches too
-            few tensors, or no captions to train on.
+        InputError: the architecture or tag is unknown (the message suggests the nearest), the file is missing
+            or matches too few tensors, or there are no captions to train on.
     """
     if config.pretrained == "train":
         if not captions:
@@ -61,7 +77,9 @@ def prepare_teacher(
     elif Path(config.pretrained).is_file():
         model = CLIP(**architecture)
         weights = state_dict_of(read_checkpoint(Path(config.pretrained)))
-        load_weights(model, weights, config.pretrained)
+        load_weights(
+            model, {name: weights[name] for name in weights if name not in _NOT_WEIGHTS}, config.pretrained
+        )
         save_clip(out, model, config.architecture, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
     else:
         raise InputError(
@@ -75,15 +93,16 @@ def train_teacher(captions: Sequence[Path], out: Path, config: Teacher, seed: in
     """Train CLIP contrastively on captioned crops of synthetic images.
 
     Args:
-        captions: Parquet tables, one a data set, a row a crop: ``image`` (relative to the data set's root,
-            two folders up), its box ``x0, y0, x1, y1`` (pixels), ``caption``, and ``name``, the class the
-            caption is about.
+        captions: Parquet tables, one per data set, with one row per crop: ``image`` (path relative to the
+            data set's root, which is two folders up), box ``x0, y0, x1, y1`` (pixels), ``caption``, and
+            ``name``, the class that the caption describes.
         out: Checkpoint to write.
         config: Architecture and `config.training`.
-        seed: The same seed gives the same bytes at a fixed number of threads.
+        seed: Seed; the same seed gives the same bytes at a fixed number of threads.
 
     Returns:
-        ``loss`` and ``accuracy`` (share of crops whose best caption names their class) of each step.
+        ``loss`` and ``accuracy`` of each step. Accuracy is the share of crops whose best-scoring caption
+        names their class.
 
     Raises:
         InputError: a table is missing, lacks a column or has no rows, or an image is missing.
@@ -116,7 +135,7 @@ def train_teacher(captions: Sequence[Path], out: Path, config: Teacher, seed: in
         optimiser.step()
         schedule.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(max=np.log(100))  # as CLIP does
+            model.logit_scale.clamp_(max=np.log(100))  # CLIP's upper bound
         history.append({"loss": loss.item(), "accuracy": accuracy.item()})
         progress.set_postfix(history[-1], refresh=False)
     save_clip(out, model, config.architecture, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
@@ -124,7 +143,7 @@ def train_teacher(captions: Sequence[Path], out: Path, config: Teacher, seed: in
 
 
 def read_captions(path: Path) -> pd.DataFrame:
-    """Table of captioned crops, see `train_teacher`; its images with their root before them."""
+    """Read a table of captioned crops, see `train_teacher`, and prepend the root to its image paths."""
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a table of captioned crops")
     table = pd.read_parquet(path)
@@ -138,7 +157,7 @@ def read_captions(path: Path) -> pd.DataFrame:
 
 
 def read_crops(table: pd.DataFrame, size: int) -> Tensor:
-    """Crops [R, 3, size, size] uint8: the square about each box, resized; images are read once."""
+    """Read the square around each of R boxes, resized to [R, 3, size, size] uint8; reads each image once."""
     crops = np.empty((len(table), size, size, 3), np.uint8)
     for name, rows in table.groupby("image"):
         image = Image.fromarray(read_image(Path(name)))
@@ -148,7 +167,7 @@ def read_crops(table: pd.DataFrame, size: int) -> Tensor:
 
 
 def crop_square(image: Image.Image, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """The square about a box (x0, y0, x1, y1), shifted into the image, resized to [size, size, 3]."""
+    """Crop the square around a box (x0, y0, x1, y1; pixels), kept inside the image: [size, size, 3] uint8."""
     width, height = image.size
     x0, y0, x1, y1 = box
     side = min(max(x1 - x0, y1 - y0, SMALLEST), width, height)
@@ -159,22 +178,23 @@ def crop_square(image: Image.Image, box: tuple[int, int, int, int], size: int) -
 
 
 def balance(name: np.ndarray) -> np.ndarray:
-    """Chance [R] of each row to be drawn, from its class [R]: classes by the square root of their numbers.
+    """Return sampling probabilities [R] float64 of rows from their classes [R] int64.
 
-    Between crops as they come, few of which show a cone, and all classes alike, which makes cones likely.
+    Each class is drawn in proportion to the square root of its count. This is a compromise between sampling
+    crops uniformly (few of them show a cone) and sampling classes uniformly (cones become too likely).
     """
     count = np.bincount(name)[name]
     return count**-0.5 / np.sum(count**-0.5)
 
 
 def views(crops: Tensor, side: np.ndarray, size: int, random: np.random.Generator) -> Tensor:
-    """Random parts of crops, flipped and lightened at random; normalised as CLIP's.
+    """Cut random views from crops, with random flips and brightness, normalised as CLIP's input.
 
     Args:
         crops: [B, 3, S, S] uint8.
-        side: [B] what the crops measured in their images, pixels.
-        size: Height and width of the result.
-        random: Stream to draw from.
+        side: [B] int64, side of each crop in its original image, pixels.
+        size: Height and width of the result, pixels.
+        random: Random number generator.
 
     Returns:
         [B, 3, size, size] float32.
@@ -184,9 +204,8 @@ def views(crops: Tensor, side: np.ndarray, size: int, random: np.random.Generato
     affine = np.zeros((count, 2, 3), np.float32)
     affine[:, 0, 0] = share * random.choice([-1, 1], count)
     affine[:, 1, 1] = share
-    affine[:, :, 2] = (
-        random.uniform(-0.7, 0.7, (count, 2)) * (1 - share)[:, None]
-    )  # the class is in the middle
+    # Shift by at most 0.7 of the free range, since the object is in the middle of the crop.
+    affine[:, :, 2] = random.uniform(-0.7, 0.7, (count, 2)) * (1 - share)[:, None]
     grid = F.affine_grid(torch.from_numpy(affine), [count, 3, size, size], align_corners=False)
     images = F.grid_sample(crops.float() / 255, grid, align_corners=False, padding_mode="reflection")
     gain = torch.from_numpy(random.uniform(0.8, 1.2, (count, 1, 1, 1)).astype(np.float32))
@@ -197,21 +216,24 @@ def views(crops: Tensor, side: np.ndarray, size: int, random: np.random.Generato
 
 
 def contrastive_step(model: CLIP, images: Tensor, tokens: Tensor, name: Tensor) -> tuple[Tensor, Tensor]:
-    """Contrastive loss in which all captions of a crop's class are its positives, and the accuracy.
+    """Compute a contrastive loss in which all captions of a crop's class are positives, and the accuracy.
 
-    CLIP's loss takes every other pair of the batch for a negative, which is wrong where crops share a class.
+    CLIP's loss treats every other pair of the batch as a negative, which is wrong for crops of one class.
     This is the bidirectional loss of UniCL (Yang et al., "Unified Contrastive Learning in Image-Text-Label
-    Space", CVPR 2022), which is CLIP's if no two pairs share one.
+    Space", CVPR 2022). It equals CLIP's if no two pairs share a class.
 
     Args:
-        model: CLIP.
-        images: [B, 3, H, W], normalised.
-        tokens: [B, T] captions of the images.
-        name: [B] class of each pair.
+        model: CLIP model.
+        images: [B, 3, H, W] float32, normalised.
+        tokens: [B, T] int64, tokenised captions of the images.
+        name: [B] int64, class of each pair.
+
+    Returns:
+        Loss and accuracy, scalars.
     """
     images = images.contiguous(memory_format=torch.channels_last)
     image = model.encode_image(images, normalize=True)
-    texts, pair = tokens.unique(dim=0, return_inverse=True)  # captions repeat
+    texts, pair = tokens.unique(dim=0, return_inverse=True)  # captions repeat: encode each once
     text = model.encode_text(texts, normalize=True)[pair]
     logits = model.logit_scale.exp() * image @ text.T
     positive = (name[:, None] == name).float()

@@ -1,4 +1,4 @@
-"""The losses of PPKT and SLidR against their definitions in valeoai/SLidR, written out in float64 loops."""
+"""The losses of PPKT and SLidR compared with their definitions in valeoai/SLidR, as float64 loops."""
 
 import math
 

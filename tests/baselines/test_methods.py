@@ -1,4 +1,4 @@
-"""PPKT and SLidR as methods, with a real (tiny) image encoder."""
+"""PPKT and SLidR as methods, with a tiny image encoder."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ START = Progress(epoch=0, epochs=20, step=0, seed=0)
 
 
 class Backbone(nn.Sequential):
-    """A stand-in for a sparse network: an MLP on each voxel's features."""
+    """Stand-in for a sparse network: an MLP on each voxel's features."""
 
     out_channels = 16
 

@@ -1,9 +1,9 @@
-"""Speed of the index and of samples; run with `pytest tests/benchmarks --benchmark-only`.
+"""Benchmarks of the index and the samples; run with `pytest tests/benchmarks --benchmark-only`.
 
-The released code's path is measured beside ours on the same keyframes, where ``CLIP2SCENE_RELEASED`` names a
-folder with checkouts of runnanchen/CLIP2Scene @ f37dae7 (``CLIP2Scene``) and of mit-han-lab/torchsparse @
-v1.4.0 (``torchsparse``, of which one Python file is used). Threads are those of the environment
-(OMP_NUM_THREADS); one thread is what a loader process has.
+The released code is measured on the same keyframes if ``CLIP2SCENE_RELEASED`` names a folder with checkouts
+of runnanchen/CLIP2Scene @ f37dae7 (``CLIP2Scene``) and of mit-han-lab/torchsparse @ v1.4.0 (``torchsparse``,
+of which one Python file is used). The environment sets the number of threads (OMP_NUM_THREADS); a loader
+process has one.
 """
 
 import importlib
@@ -36,7 +36,7 @@ FULL_SIZE = Synthetic(train_scenes=1, val_scenes=1, keyframes=1, azimuth_steps=1
 
 
 def full_size_index() -> pd.DataFrame:
-    """An index in the shape of nuScenes trainval: 34,149 keyframes with 10 sweeps and 6 cameras each."""
+    """Return an index of nuScenes trainval's size: 34,149 keyframes with 10 sweeps and 6 cameras each."""
     draws, log = np.random.default_rng(0), "n015-2018-07-24-11-22-45+0800"
     intrinsics = draws.random((2, 54))  # two vehicles
     rows = []
@@ -75,7 +75,7 @@ def test_opening_a_full_size_index(benchmark, tmp_path):
 
 @cache
 def synthetic(folder: Path) -> Index:
-    """Keyframes of nuScenes' size: 30,000 or so points a sweep, images of 900 x 1600 pixels."""
+    """Generate keyframes of nuScenes' size: about 30,000 points per sweep, images of 900 x 1600 pixels."""
     data = DatasetConfig(root=folder / "data", version="v1.0-synthetic", synthetic=FULL_SIZE)
     generate(data, seed=0, processes=os.cpu_count())
     build(data, folder / "index.parquet")
@@ -84,7 +84,7 @@ def synthetic(folder: Path) -> Index:
 
 @cache
 def real(folder: Path, source: Path) -> Index:
-    """The real keyframe; its own sweep stands in for those before it, which are not there."""
+    """Index the real keyframe; its own sweep also serves as the earlier sweeps, which are not available."""
     write_keyframe(source, folder / "data", "v1.0-keyframe")
     build(DatasetConfig(root=folder / "data", version="v1.0-keyframe"), folder / "index.parquet")
     index = read_index(folder / "index.parquet")
@@ -103,7 +103,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(params=["synthetic", "real"])
-def index(benchmark, request, folder) -> Index:  # `benchmark` first: it skips where nothing is measured
+def index(benchmark, request, folder) -> Index:  # `benchmark` comes first, to skip if disabled
     benchmark.group = f"a sample of the {request.param} keyframe"
     keep_freed_memory()  # as every run does
     torch.set_num_threads(1)
@@ -118,7 +118,7 @@ def samples(index: Index, needs=("images", "sweeps"), superpixels: Path | None =
 
 
 def measure(benchmark, data, rounds: int) -> None:
-    """Time whole samples, each with an augmentation of its own."""
+    """Time complete samples, each with a different augmentation."""
     epochs = count()
 
     def one():
@@ -134,7 +134,7 @@ def test_sample(benchmark, index):
 
 
 def test_sample_with_superpixels(benchmark, index, tmp_path):
-    """As SLidR needs it: one sweep."""
+    """Measure samples for SLidR: one sweep, with superpixels."""
     path = tmp_path / "superpixels.arrow"
     index_path = index.root.with_name("index.parquet")
     write_superpixels(index_path, "train", Superpixels(), path, cores=os.cpu_count())
@@ -147,7 +147,7 @@ def test_sample_of_the_released_code(benchmark, index, monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_loader(benchmark, index, workers):
-    """Sixty samples through a loader; with as many cores, workers share the time out among them."""
+    """Load 60 samples; with at least as many cores as workers, the time divides by the number of workers."""
     benchmark.group = benchmark.group.replace("a sample", "60 samples")
     data = samples(index)
 
@@ -160,10 +160,11 @@ def test_loader(benchmark, index, workers):
 
 
 def released(index: Index, monkeypatch: pytest.MonkeyPatch):
-    """The released pre-training data set on an index's keyframes.
+    """Return the released pre-training data set on the keyframes of an index.
 
-    What keeps it from running is mended from outside: a pickle of sweeps at a private path (here the
-    index's), a method that the published nuscenes-devkit lacks, the release of trainval by name.
+    Three problems that keep it from running are patched from outside: a pickle of sweeps at a private path
+    (replaced by the index's sweeps), a method missing from the published nuscenes-devkit, and the hard-coded
+    version trainval.
     """
     checkouts = os.environ.get("CLIP2SCENE_RELEASED")
     if not checkouts:
@@ -172,7 +173,7 @@ def released(index: Index, monkeypatch: pytest.MonkeyPatch):
     from nuscenes.utils.data_classes import LidarPointCloud
     from torchvision.transforms.functional import resized_crop
 
-    package = ModuleType("torchsparse")  # the package itself needs its compiled part
+    package = ModuleType("torchsparse")  # importing the package needs its compiled part
     package.__path__ = [str(Path(checkouts) / "torchsparse" / "torchsparse")]
     monkeypatch.setitem(sys.modules, "torchsparse", package)
     monkeypatch.syspath_prepend(str(Path(checkouts) / "CLIP2Scene"))
@@ -180,7 +181,7 @@ def released(index: Index, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(LidarPointCloud, "from_points", from_points, raising=False)
     loader = importlib.import_module("pretrain.dataloader_nuscenes")
     transforms = importlib.import_module("utils.transforms")
-    # the torchvision of its time did not smooth where it shrank a tensor
+    # torchvision of that time did not antialias when shrinking tensors
     monkeypatch.setattr(transforms, "resized_crop", partial(resized_crop, antialias=False))
     config = {
         "dataset": "nuscenes",

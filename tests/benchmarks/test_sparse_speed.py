@@ -1,6 +1,6 @@
-"""Speed and memory of the sparse engine, beside MinkowskiEngine where that is installed: `make benchmark`.
+"""Speed and memory of the sparse engine, and of MinkowskiEngine if it is installed: `make benchmark`.
 
-Threads are those of the environment (OMP_NUM_THREADS). docs/performance.md says how to read the numbers.
+The environment sets the number of threads (OMP_NUM_THREADS). docs/performance.md explains the numbers.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ BACKENDS = ["native", *(["minkowski"] if find_spec("MinkowskiEngine") else [])]
 DEVICE = "cuda"
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 NUSCENES = {"clouds": 2, "azimuths": 1900, "voxels": 30_000}  # two clouds of 29,000 voxels
-# stride, channels in and out: every submanifold convolution of Res16UNet34C and SPVCNN but the first
+# stride, input and output channels: all submanifold convolutions of Res16UNet34C and SPVCNN except the first
 LAYERS = [(1, 32, 32), (4, 64, 64), (1, 96, 96), (4, 128, 128), (8, 256, 256), (8, 384, 256), (16, 256, 256)]
 
 
@@ -32,7 +32,7 @@ def _memory():
 
 
 def scan(seed: int, azimuths: int, voxels: int) -> np.ndarray:
-    """Voxels [V, 3] at 0.1 m of a 32-beam scan of a street: ground, two walls and 40 boxes."""
+    """Return voxels [V, 3] int32 of 0.1 m from a 32-beam scan of a street: ground, two walls and 40 boxes."""
     rng = np.random.default_rng(seed)
     elevation, azimuth = np.meshgrid(
         np.deg2rad(np.linspace(-30.67, 10.67, 32)), np.linspace(0, 2 * np.pi, azimuths, endpoint=False) + 1e-4
@@ -59,7 +59,7 @@ def scan(seed: int, azimuths: int, voxels: int) -> np.ndarray:
 
 @cache
 def batch(clouds: int, azimuths: int, voxels: int) -> torch.Tensor:
-    """Coordinates [V, 4] of several scans."""
+    """Return coordinates [V, 4] int32 of several scans."""
     scans = [scan(seed, azimuths, voxels) for seed in range(clouds)]
     return torch.cat([torch.from_numpy(np.insert(s, 0, i, axis=1)) for i, s in enumerate(scans)]).int()
 
@@ -69,10 +69,10 @@ def backend_of(name: str) -> type[Backend]:
 
 
 def peak_mib(step: Callable[[], object]) -> float:
-    """What a step takes of memory beyond what the process has in use, at most; by Linux' own account."""
+    """Return the peak memory of a step, MiB, above the process's current use, as counted by Linux."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps freed goes back first
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    ctypes.CDLL(None).malloc_trim(0)  # return memory freed by earlier steps
+    Path("/proc/self/clear_refs").write_text("5")  # reset the recorded peak
     before = resident("VmRSS")
     step()
     return (resident("VmHWM") - before) / 1024
@@ -85,7 +85,7 @@ def resident(key: str) -> int:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_kernel_maps_of_all_levels(benchmark, backend):
-    """What a U-Net looks up before it multiplies: the kernels of 3 and the strided ones of five levels."""
+    """Build the kernel maps of a U-Net: kernels of size 3 and the strided kernels of five levels."""
     coordinates = batch(**NUSCENES)
 
     def build():
@@ -104,7 +104,7 @@ def test_kernel_maps_of_all_levels(benchmark, backend):
 @pytest.mark.parametrize("direction", ["forward", "forward and backward"])
 @pytest.mark.parametrize(("stride", "in_channels", "channels"), LAYERS)
 def test_convolution(benchmark, backend, direction, stride, in_channels, channels):
-    """A convolution over maps that are there, beside its floor: a matrix product of as many multiply-adds."""
+    """Time a convolution with cached kernel maps; `gflop` gives its floor, a matrix product of equal size."""
     coordinates = batch(**NUSCENES)
     geometry = backend_of(backend)(coordinates)
     backward = direction != "forward"
@@ -126,10 +126,10 @@ def test_convolution(benchmark, backend, direction, stride, in_channels, channel
 
 @pytest.mark.parametrize("library", ["torch", "numpy"])
 def test_floor(benchmark, library):
-    """The machine's rate of multiply-adds: divide a convolution's `gflop` by this one's, per second.
+    """Measure the machine's dense matrix product rate: a convolution's floor is its `gflop` over this rate.
 
-    By the two libraries of matrix products that are here: torch's MKL leaves AMD's AVX-512 unused, numpy's
-    OpenBLAS that of processors which it does not know (OPENBLAS_CORETYPE).
+    Two libraries are measured. torch's MKL leaves AVX-512 unused on AMD processors, NumPy's OpenBLAS on
+    processors that it does not recognise (OPENBLAS_CORETYPE).
     """
     a, b, out = torch.randn(4096, 256), torch.randn(256, 256), torch.empty(4096, 256)
     multiply = torch.mm if library == "torch" else np.dot
@@ -150,7 +150,7 @@ def test_floor(benchmark, library):
     ],
 )
 def test_training_step(benchmark, backend, name, width, size):
-    """Forward, loss, backward, optimiser."""
+    """Time forward pass, loss, backward pass and optimiser step."""
     coordinates = batch(**size)
     torch.manual_seed(0)
     network = build_backbone(name, 1, width, backend)
@@ -170,7 +170,7 @@ def test_training_step(benchmark, backend, name, width, size):
 
 @pytest.mark.parametrize("clouds", [2, 4, 8, 16, 32])
 def test_growth(benchmark, clouds):
-    """Inference of an SPVCNN, maps included, up to a million voxels."""
+    """Time inference of an SPVCNN, including kernel maps, for up to a million voxels."""
     coordinates = batch(clouds, azimuths=2200, voxels=31_250)
     network = build_backbone("spvcnn", 1, 1).eval()
     features = torch.rand(len(coordinates), 1)
@@ -186,14 +186,14 @@ def test_growth(benchmark, clouds):
 
 @pytest.fixture(params=["triton", "pytorch"])
 def path(request, monkeypatch) -> str:
-    """The native engine's kernels on a GPU, and the plain PyTorch that it falls back on."""
+    """Select the native engine's Triton kernels, or the plain PyTorch that it falls back on."""
     if request.param == "pytorch":
         monkeypatch.setattr(convolution, "kernels_for", lambda *_: gather_scatter)
     return request.param
 
 
 def waited_for(step: Callable[[], object]) -> Callable[[], None]:
-    """The step, and what it started on the GPU."""
+    """Wrap a step so that it waits for the work it launched on the GPU."""
 
     def run():
         step()
@@ -206,7 +206,7 @@ def waited_for(step: Callable[[], object]) -> Callable[[], None]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize(("stride", "in_channels", "channels"), LAYERS)
 def test_convolution_on_a_gpu(benchmark, path, stride, in_channels, channels, dtype):
-    """Forward and backward over maps that are there."""
+    """Time forward and backward passes with cached kernel maps."""
     geometry = Geometry(batch(**NUSCENES).to(DEVICE))
     made = {"device": DEVICE, "dtype": dtype}
     features = torch.randn(len(geometry.coordinates(stride)), in_channels, **made, requires_grad=True)
@@ -226,7 +226,7 @@ def test_convolution_on_a_gpu(benchmark, path, stride, in_channels, channels, dt
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize(("stride", "in_channels", "channels"), LAYERS)
 def test_convolution_of_spconv_on_a_gpu(benchmark, stride, in_channels, channels, dtype):
-    """The same of spconv 2, where it is installed."""
+    """Time the same convolution in spconv 2, if it is installed."""
     spconv = pytest.importorskip("spconv.pytorch", reason="spconv is not installed")
     voxels = Geometry(batch(**NUSCENES).to(DEVICE)).coordinates(stride)
     xyz = voxels[:, 1:].div(stride, rounding_mode="floor")
@@ -235,7 +235,7 @@ def test_convolution_of_spconv_on_a_gpu(benchmark, stride, in_channels, channels
     features = torch.randn(len(voxels), in_channels, device=DEVICE, dtype=dtype, requires_grad=True)
     shape = (indices[:, 1:].amax(0) + 1).tolist()
     x = spconv.SparseConvTensor(features, indices, shape, NUSCENES["clouds"])
-    x.indice_dict = layer(x).indice_dict  # the map is there
+    x.indice_dict = layer(x).indice_dict  # cache the kernel map
     upstream = torch.randn(len(voxels), channels, device=DEVICE, dtype=dtype)
 
     def step():
@@ -248,7 +248,7 @@ def test_convolution_of_spconv_on_a_gpu(benchmark, stride, in_channels, channels
 @needs_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_floor_of_a_gpu(benchmark, dtype):
-    """As `test_floor`, for the convolutions on the GPU."""
+    """Measure the dense matrix product rate of the GPU, as `test_floor` does for the CPU."""
     a, b = (torch.randn(size, 256, device=DEVICE, dtype=dtype) for size in (65536, 256))
     benchmark.group = f"GPU, floor, {dtype}"
     benchmark.extra_info["gflop"] = 2e-9 * 65536 * 256**2
@@ -259,7 +259,7 @@ def test_floor_of_a_gpu(benchmark, dtype):
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bf16"])
 @pytest.mark.parametrize("name", ["spvcnn", "res16unet34c"])
 def test_training_step_on_a_gpu(benchmark, path, name, autocast):
-    """Forward, loss, backward, optimiser; kernel maps included, as `test_training_step`."""
+    """Time a training step with kernel maps, as `test_training_step` does on the CPU."""
     torch.cuda.reset_peak_memory_stats()
     coordinates = batch(**NUSCENES).to(DEVICE)
     network = build_backbone(name, 1, 1).to(DEVICE)

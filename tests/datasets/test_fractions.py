@@ -10,7 +10,7 @@ from clip2scene.errors import InputError
 
 
 def full_size_train():
-    """nuScenes' train split in shape: 700 scenes of 40 or 41 keyframes, 28,130 in all."""
+    """Return ids and scenes like nuScenes' train split: 700 scenes of 40 or 41 keyframes, 28,130 in all."""
     lengths = [41] * 130 + [40] * 570
     scenes = [f"scene-{number:04d}" for number, length in enumerate(lengths) for _ in range(length)]
     return [f"frame-{i}" for i in range(len(scenes))], scenes
@@ -37,7 +37,7 @@ def small_index(scenes=7, keyframes=3):
 
 
 def test_more_skip_than_scenes_is_refused_rather_than_empty():
-    """SLidR issue 19: v1.0-mini with one scene in a hundred leaves nothing to train on."""
+    """Check one scene in 100 of v1.0-mini, which leaves nothing to train on (SLidR issue 19)."""
     with pytest.raises(InputError, match="scene_skip at 1 %.* 7 scenes"):
         select(small_index(), "scene_skip", 1)
     assert select(small_index(), "frame_skip", 1) == ["0-0"]

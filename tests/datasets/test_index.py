@@ -32,7 +32,7 @@ def test_every_keyframe_has_a_row_in_the_order_of_the_scene_table(devkit, index)
 
 
 def test_splits_are_those_of_splits_json(devkit, index, tiny_root):
-    """Its train and val too, where the devkit would take the official lists."""
+    """Check train and val too, for which the devkit would use the official lists."""
     assert set(index.split("parametrize").frames["scene"]) == set(get_scenes_of_split("parametrize", devkit))
     splits = json.loads((tiny_root / "v1.0-tiny" / "splits.json").read_text())
     for name in ("train", "val"):
@@ -58,7 +58,7 @@ def test_sweeps_arrive_where_the_devkit_puts_them(devkit, index, tiny_root):
 
 
 def test_points_fall_on_the_pixels_that_the_devkit_gives(devkit, index, tiny_root):
-    """But for its first row and column, which the devkit leaves out and SLidR does not."""
+    """Compare pixels except the first row and column, which the devkit leaves out and SLidR keeps."""
     row = index.frames.iloc[0]
     frame = load_frame(NuScenes(), tiny_root, row)
     data = devkit.get("sample", row.id)["data"]
@@ -70,7 +70,7 @@ def test_points_fall_on_the_pixels_that_the_devkit_gives(devkit, index, tiny_roo
             {(r, c) for r, c in zip(*each, strict=True) if min(r, c) > 1} for each in (found, pixels)
         )
         assert len(found) > 10
-        assert len(found ^ pixels) <= 0.02 * len(found)  # the devkit rounds to float32 at every step
+        assert len(found ^ pixels) <= 0.02 * len(found)  # the devkit computes in float32
 
 
 def test_an_index_is_read_back_the_same_and_moves_with_its_data(index, tmp_path, tiny_root):

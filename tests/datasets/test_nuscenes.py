@@ -47,7 +47,7 @@ def test_official_splits_are_those_behind_published_numbers():
 
 
 def test_every_official_version_has_its_scenes():
-    """Two scenes of mini_train are in val: a network trained on it has seen some of what trainval tests."""
+    """Check overlaps: two scenes of mini_train are in val, so training on mini leaks into trainval's val."""
     splits = {name: set(scenes) for name, scenes in official_splits().items()}
     assert (len(splits["mini_train"]), len(splits["mini_val"])) == (8, 2)
     assert not splits["mini_train"] & splits["mini_val"]
@@ -58,7 +58,7 @@ def test_every_official_version_has_its_scenes():
 
 @pytest.fixture
 def as_version(tiny_root, tmp_path):
-    """Lays out the tiny data set as an official version, with scenes of these names."""
+    """Return a function that lays out the tiny data set as an official version with the given scene names."""
 
     def lay_out(version, scenes):
         root = tmp_path / version
@@ -110,7 +110,7 @@ def test_the_test_version_has_neither_labels_nor_annotations(as_version, tmp_pat
 
 
 def test_sweeps_are_the_latest_first_at_twenty_a_second(tiny_index):
-    """In seconds before the keyframe, none from after it; a scene's first keyframe may have few."""
+    """Check the lags, seconds before the keyframe; a scene's first keyframe may have few sweeps."""
     for row in read_index(tiny_index).frames.itertuples():
         assert len(row.sweep_lags) == len(row.sweep_points)
         np.testing.assert_allclose(row.sweep_lags, 0.05 * np.arange(1, len(row.sweep_lags) + 1), atol=0.011)
@@ -126,7 +126,7 @@ def test_a_real_keyframe_is_read_whole(shared_data):
 
 @pytest.fixture
 def frame(tiny_index, tiny_root, tmp_path):
-    """Root and index row of a keyframe whose files a test may damage."""
+    """Return root and index row of a keyframe, copied so that a test may damage its files."""
     row = read_index(tiny_index).frames.iloc[0]
     for path in (row.points, row.labels):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,12 @@ from clip2scene.models.backbones import build_backbone
 from clip2scene.models.weights import write_checkpoint
 from clip2scene.training.checkpoint import describe
 from clip2scene.training.finetune import finetune
-from clip2scene.training.record import RunRecord
+from clip2scene.record import RunRecord
 
 
 @pytest.fixture
 def config(tiny_root, tiny_kitti, tiny_rooms, tmp_path) -> Config:
-    """Streets and rooms without intensity and colour."""
+    """Configure the tiny streets and rooms without intensity and colour."""
     rooms = tiny_rooms.model_dump(exclude={"synthetic", "format"})
     kitti = tiny_kitti.model_dump(exclude={"synthetic", "format"})
     return Config(

@@ -1,4 +1,4 @@
-"""ScanNet's files, written here byte by byte, and the errors that damaged ones end in."""
+"""ScanNet files written byte by byte, and the errors for damaged ones."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from clip2scene.pairing.images import read_depth, read_image
 from clip2scene.pairing.projection import pair
 
 COLOUR, DEPTH = (24, 32), (12, 16)
-"""Sizes of the images; as ScanNet's, they differ, and so do the intrinsics."""
+"""Heights and widths, pixels. As in ScanNet, sizes and intrinsics of colour and depth images differ."""
 INTRINSICS = np.array([[20.0, 0, 15.5], [0, 20.0, 11.5], [0, 0, 1]])
 DEPTH_INTRINSICS = np.array([[9.0, 0, 7.5], [0, 9.0, 5.5], [0, 0, 1]])
 SCANS = {
@@ -31,7 +31,7 @@ SCANS = {
 
 
 def mesh(path, points, colours, labels=None):
-    """A mesh as ScanNet's: vertices with colour and alpha (and label), then triangles."""
+    """Write a mesh in ScanNet's layout: vertices with colour, alpha and optionally label, then triangles."""
     kinds = ["float x", "float y", "float z", "uchar red", "uchar green", "uchar blue", "uchar alpha"]
     rows = [struct.pack("<3f4B", *point, *colour, 255) for point, colour in zip(points, colours, strict=True)]
     if labels is not None:
@@ -57,7 +57,7 @@ def jpeg(value):
 
 
 def recording(path, images, depths, poses, version=4, codecs=(2, 1), shift=1000.0, sensor=b"test"):
-    """A .sens file, field by field as SensReader/python/SensorData.py reads it."""
+    """Write a .sens file field by field, in the order of ScanNet's SensReader/python/SensorData.py."""
     data = struct.pack("I", version) + struct.pack("Q", len(sensor)) + sensor
     for intrinsics in (INTRINSICS, np.eye(3), DEPTH_INTRINSICS, np.eye(3)):
         matrix = np.eye(4, dtype=np.float32)
@@ -77,12 +77,13 @@ POSE = np.eye(4)
 POSE[:3, 3] = 1.0, 2.0, 0.5
 LABELS = [1, 39, 40, 0, 28]
 POINTS = np.array([[0, 0, 2], [0.3, 0.1, 2], [0, 0, 3], [0, 0, -2], [0.2, -0.2, 2.04]])
-"""In the camera's frame: seen, seen, hidden behind the first, behind the camera, seen within 5 cm."""
+"""Points [5, 3] in the camera frame, metres: visible, visible, hidden behind the first, behind the camera,
+and visible within the tolerance of 5 cm."""
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Four scans: two of a room of train, one of val, one of test; images in both layouts."""
+    """Write four scans (two of one train room, one val, one test) with images in both layouts."""
     for scan, folder in SCANS.items():
         files = tmp_path / folder / scan
         points, colours = POINTS + POSE[:3, 3], [(0, 51, 255)] * 5
@@ -109,7 +110,7 @@ def root(tmp_path):
 
 @pytest.fixture(params=["scannet_frames_25k", "scans"])
 def index(request, root):
-    """The index over either source of images, and whatever it is, the same frames."""
+    """Build the index from either image layout; the frames are the same."""
     out = root / "index.parquet"
     build(DatasetConfig(format="scannet", root=root, version=request.param), out)
     return read_index(out)
@@ -124,7 +125,7 @@ def test_official_lists_are_those_behind_published_numbers():
 
 
 def test_class_map_is_that_of_the_benchmark():
-    """classes_SemVoxLabel-nyu40id.txt of ScanNet's repository names them by id."""
+    """Compare with the ids in classes_SemVoxLabel-nyu40id.txt of ScanNet's repository."""
     names = dict(zip(ScanNet.classes, np.flatnonzero(NYU40_TO_CLASS).tolist(), strict=True))
     assert names["wall"] == 1
     assert names["desk"] == 14
@@ -162,7 +163,7 @@ def test_pairs_are_checked_against_the_measured_depth(index):
     pairs = pair(load_frame(ScanNet(), index.root, index.frames.iloc[0]))
     first = pairs[pairs.image == 0]
     assert first.point.tolist() == [0, 1, 4]
-    assert first.row.tolist() == [12, 12, 10]  # by the colour image's intrinsics: 11.5 + 20 y / z
+    assert first.row.tolist() == [12, 12, 10]  # colour intrinsics: 11.5 + 20 y / z
     assert first.column.tolist() == [16, 18, 17]
 
 
@@ -186,7 +187,7 @@ def test_long_recordings_are_thinned_to_every_hundredth_frame(root):
 
 
 def test_missing_scans_have_rows_and_are_named_when_read(root):
-    """As in nuScenes, whose tables name what may not be there; `clip2scene check-data` counts them."""
+    """Index missing scans too, as nuScenes' tables do; `clip2scene check-data` counts them."""
     config = DatasetConfig(format="scannet", root=root, version="scans")
     shutil.rmtree(root / "scans" / "scene0191_01")
     build(config, root / "index.parquet")

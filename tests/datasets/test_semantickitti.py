@@ -16,7 +16,7 @@ from clip2scene.seeding import generator
 from clip2scene.synthetic import streets
 from clip2scene.synthetic.vehicles import KITTI
 
-SCANS = (4541, 1101, 4661, 801, 271, 2761, 1101, 1101, 4071, 1591, 1201)  # KITTI odometry, 00 to 10
+SCANS = (4541, 1101, 4661, 801, 271, 2761, 1101, 1101, 4071, 1591, 1201)  # per KITTI odometry sequence 00-10
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,14 @@ def index(tiny_kitti, tmp_path_factory):
 
 @pytest.fixture
 def copy(tiny_kitti, tmp_path):
-    """The tiny data set where a test may damage it."""
+    """Copy the tiny data set so that a test may damage it."""
     shutil.copytree(tiny_kitti.root / "sequences", tmp_path / "data" / "sequences")
     return tiny_kitti.model_copy(update={"root": tmp_path / "data"})
 
 
 @pytest.fixture(scope="module")
 def real(shared_data, tmp_path_factory):
-    """The real scan, laid out as it is distributed; poses, calibration and images are not there."""
+    """Index the real scan in the distributed folder layout, without poses, calibration and images."""
     root = tmp_path_factory.mktemp("real")
     for folder, suffix in (("velodyne", "bin"), ("labels", "label")):
         (root / "sequences/00" / folder).mkdir(parents=True)
@@ -46,7 +46,7 @@ def real(shared_data, tmp_path_factory):
 
 
 def test_a_real_scan_is_read_whole(real):
-    """Counts made with numpy from the file, class by class of semantic-kitti.yaml."""
+    """Compare class counts with counts made from the file by NumPy and semantic-kitti.yaml."""
     frame = load_frame(SemanticKITTI(), real.root, real.frames.iloc[0])
     assert frame.id == "00/000000"
     assert frame.points.shape == (124668, 3)
@@ -56,8 +56,8 @@ def test_a_real_scan_is_read_whole(real):
     assert {name: count for name, count in counts.items() if count} == {
         "ignored": 2184 + 4 + 1471 + 1227,
         "car": 4234,
-        "motorcyclist": 88,  # id 255, one that moves
-        "road": 34228 + 1053,  # with lane markings
+        "motorcyclist": 88,  # id 255, moving
+        "road": 34228 + 1053,  # including lane markings
         "parking": 3268,
         "sidewalk": 26360,
         "building": 18268,
@@ -80,7 +80,7 @@ def test_voxels_of_a_real_scan(real, cylindrical, voxels):
 
 
 def test_a_real_scan_has_the_intensity_of_a_real_nuscenes_keyframe(real, shared_data):
-    """Within what two scans differ by: raw, the means are 0.29 and 19.9."""
+    """Compare mean and spread after rescaling, to 10 %; the raw means are 0.29 and 19.9."""
     keyframe = next((shared_data / "nuscenes_scene-0061").glob("*.pcd.bin"))
     _, nuscenes = get_dataset("nuscenes").read_points(keyframe)
     _, kitti = SemanticKITTI().read_points(real.root / real.frames["points"].iloc[0])
@@ -95,7 +95,7 @@ def test_a_real_scan_without_images_is_for_fine_tuning(real):
 
 
 def test_sequences_make_the_splits_and_the_skip_rule_the_published_counts():
-    """19,130 scans to train on and 4,071 to evaluate; 192 are 1 % of the former (paper.md 5.2)."""
+    """Count 19,130 train scans, 4,071 val scans, and 192 scans in the 1 % subset of train (paper.md 5.2)."""
     assert sum(SCANS[number] for number in SPLITS["train"]) == 19_130
     assert sum(SCANS[number] for number in SPLITS["val"]) == 4_071
     assert SPLITS["test"] == set(range(11, 22))
@@ -114,7 +114,7 @@ def test_rows_are_in_the_order_of_sorted_paths(index, tiny_kitti):
 
 
 def test_sweeps_stand_where_the_vehicle_was(index, tiny_kitti):
-    """Against the poses of the world that was driven through, not those of poses.txt."""
+    """Compare with the poses of the simulated vehicle, not with those of poses.txt."""
     row = index.split("val").frames.iloc[2]
     assert [path[-10:] for path in row.sweep_points] == ["000001.bin", "000000.bin"]
     np.testing.assert_allclose(row.sweep_lags, [0.1, 0.2], atol=1e-6)
@@ -125,7 +125,7 @@ def test_sweeps_stand_where_the_vehicle_was(index, tiny_kitti):
 
 
 def test_points_fall_on_the_pixels_of_the_calibration(index, tiny_kitti):
-    """KITTI's own formula, x = P2 Tr X, from the text file."""
+    """Compare with KITTI's formula x = P2 Tr X, read from calib.txt."""
     row = index.frames.iloc[1]
     frame = load_frame(SemanticKITTI(), index.root, row)
     lines = dict(
@@ -165,7 +165,7 @@ def test_intensity_as_released_is_remission_and_one(index):
 
 
 def test_prompts_are_the_released_ones():
-    """CLIP2Scene @ f37dae7, utils/prompt_engineering.py:10."""
+    """Compare with CLIP2Scene @ f37dae7, utils/prompt_engineering.py:10."""
     assert ", ".join(SemanticKITTI.prompts) == (
         "car, bicycle, motorcycle, truck, other vehicle, person, bicyclist, motorcyclist, road, parking, "
         "sidewalk, other ground, building, fence, vegetation, trunk, terrain, pole, traffic sign"

@@ -20,7 +20,7 @@ from clip2scene.method.spec import MethodSpec
 from clip2scene.models.weights import read_checkpoint, write_checkpoint
 from clip2scene.training import pretrain as pretraining
 from clip2scene.training.finetune import Segmenter, finetune, parameter_groups
-from clip2scene.training.record import RunRecord
+from clip2scene.record import RunRecord
 
 CATEGORIES = np.array([0, 17, 24, 30])  # lidarseg: noise, car, driveable surface, vegetation
 CLASSES = np.array([0, 4, 11, 16])  # of the challenge

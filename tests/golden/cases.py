@@ -1,4 +1,4 @@
-"""What the official losses and ours are computed on: small, with every case that their code distinguishes."""
+"""Small inputs for the official losses and ours that cover every case their code distinguishes."""
 
 from types import SimpleNamespace
 
@@ -11,10 +11,10 @@ SIZE = 2, 8, 12  # images, rows, columns
 
 
 def clip2scene() -> SimpleNamespace:
-    """Pairs of one batch as runnanchen/CLIP2Scene sees them.
+    """Return the pairs of one batch in the layout of runnanchen/CLIP2Scene.
 
-    Voxels share points, points stand in two pairs or none, cells hold from one pair to many more than 8, and
-    numbers of cells have gaps. Point features lean towards a text each, so that scores differ.
+    Voxels hold several points, points occur in several pairs or none, cells hold from one pair to many more
+    than 8, and cell numbers have gaps. Each point feature is close to one text, so that scores differ.
     """
     voxels, points, pairs, classes, channels = 40, 130, 150, 16, 512
     text = normalize(draw("text", classes, channels), dim=1)
@@ -27,7 +27,7 @@ def clip2scene() -> SimpleNamespace:
         point_global=3.0 * text[semantic] + draw("point global", voxels, channels) / 20,
         inverse=integers("inverse", voxels, points),
         cell=cell,
-        pair_point=integers("pair point", points - 10, pairs),  # the last 10 points are in no image
+        pair_point=integers("pair point", points - 10, pairs),  # the last 10 points are outside all images
         pair_pixel=pixels_of(pairs),
         pixels=draw("pixels", SIZE[0], channels, *SIZE[1:]),
         labels=integers("labels", classes, *SIZE),
@@ -35,7 +35,10 @@ def clip2scene() -> SimpleNamespace:
 
 
 def slidr() -> SimpleNamespace:
-    """Pairs of one batch as valeoai/SLidR sees them: superpixels that hold several points, one, or none."""
+    """Return the pairs of one batch in the layout of valeoai/SLidR.
+
+    Superpixels hold several points, one, or none.
+    """
     voxels, points, pairs, channels = 60, 80, 90, 64
     return SimpleNamespace(
         voxels=normalize(draw("voxels", voxels, channels), dim=1),
@@ -43,18 +46,18 @@ def slidr() -> SimpleNamespace:
         pair_point=integers("pair point", points, pairs),
         pair_pixel=pixels_of(pairs),
         pixels=normalize(draw("pixels", SIZE[0], channels, *SIZE[1:]), dim=1),
-        superpixels=integers("superpixels", 48, *SIZE),  # of each image, from 0
+        superpixels=integers("superpixels", 48, *SIZE),  # numbered from 0 in each image
         superpixels_an_image=50,
     )
 
 
 def pixels_of(pairs: int) -> Tensor:
-    """Image, row and column [pairs, 3] of pairs."""
+    """Return image, row and column [pairs, 3] int64 of pairs."""
     return torch.stack([integers(f"pixel {axis}", side, pairs) for axis, side in enumerate(SIZE)], dim=1)
 
 
 def segmentation() -> SimpleNamespace:
-    """Logits, labels, predictions of 17 classes: 0 is ignored, 5 occurs in neither, 16 is only predicted."""
+    """Return logits, labels and predictions: of 17 classes, 0 is ignored, 5 is absent, 16 only predicted."""
     labels, predictions = integers("segmentation labels", 16, 200), integers("predictions", 17, 200)
     labels[labels == 5], predictions[predictions == 5] = 0, 0
     return SimpleNamespace(

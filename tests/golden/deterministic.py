@@ -1,7 +1,7 @@
-"""Weights and inputs that are the same everywhere: a formula of their name, for generators and tests alike.
+"""Deterministic weights and inputs, computed from their names, for the make_*.py scripts and the tests.
 
-Values come from the raw output of PCG64, whose stream NumPy keeps fixed from version to version (NEP 19),
-with the SHA-256 of the name as seed.
+Values come from the raw output of PCG64, seeded with the SHA-256 of the name. NumPy keeps this stream fixed
+across versions (NEP 19).
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def draw(name: str, *shape: int) -> Tensor:
-    """Float32 values in [-1, 1), uniform."""
+    """Draw uniform float32 values in [-1, 1) of the given shape."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest(), "little")
     count = math.prod(shape)
     raw = np.random.PCG64(seed).random_raw((count + 1) // 2).view(np.uint32)[:count]
@@ -24,14 +24,14 @@ def draw(name: str, *shape: int) -> Tensor:
 
 
 def integers(name: str, below: int, *shape: int) -> Tensor:
-    """Int64 values 0..below-1."""
+    """Draw int64 values 0..below-1 of the given shape."""
     return ((draw(name, *shape).double() + 1) / 2 * below).long()
 
 
 def weight(name: str, shape: Iterable[int]) -> Tensor:
-    """A value for the parameter or buffer of this name: such that features keep a variance of about 1.
+    """Return a float32 value for the parameter or buffer of this name that keeps feature variance near 1.
 
-    Norms get scales and variances in 0.5..1.5, shifts and means in -0.5..0.5, so that each shows.
+    Norms get scales and variances in 0.5..1.5, and shifts and means in -0.5..0.5, so that each has an effect.
     """
     shape = tuple(shape)
     values = draw(name, *shape)
@@ -41,7 +41,7 @@ def weight(name: str, shape: Iterable[int]) -> Tensor:
 
 
 def street(clouds: int, n: int) -> Tensor:
-    """Voxels [V, 4] int32 (cloud, x, y, z), none negative, in no order: a ground and a wall a cloud."""
+    """Return voxels [V, 4] int32 (cloud, x, y, z >= 0), in random order: a ground and a wall per cloud."""
     parts = []
     for cloud in range(clouds):
         plane, up = integers(f"plane {cloud}", 48, n, 2), integers(f"up {cloud}", 3, n, 1)
@@ -52,13 +52,13 @@ def street(clouds: int, n: int) -> Tensor:
 
 
 def golden(name: str) -> dict[str, Any]:
-    """The tensors, and lists of names, that ``make_*.py`` wrote."""
+    """Read the tensors and lists of names that a ``make_*.py`` wrote to ``<name>.npz``."""
     with np.load(Path(__file__).parent / f"{name}.npz") as file:
         arrays = dict(file)
     return {k: v.tolist() if v.dtype.kind == "U" else torch.from_numpy(v) for k, v in arrays.items()}
 
 
 def difference(ours: Tensor, official: Tensor) -> float:
-    """The largest difference of two tensors of one shape, as a share of the largest value."""
+    """Return the largest difference of two tensors of one shape, relative to the largest official value."""
     assert ours.shape == official.shape
     return float((ours.detach() - official).abs().max().nan_to_num(torch.inf) / official.abs().max())

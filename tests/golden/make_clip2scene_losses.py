@@ -1,4 +1,4 @@
-"""CLIP2Scene's losses on nuScenes and ScanNet as its released code computes them, with their gradients.
+"""Compute the golden losses of CLIP2Scene's released code on nuScenes and ScanNet, and their gradients.
 
 python tests/golden/make_clip2scene_losses.py CLIP2SCENE
 """
@@ -17,20 +17,20 @@ from torch import nn
 (root,) = arguments(__doc__, clip2scene="f37dae7")
 stand_in("MinkowskiEngine")
 stand_in("torchsparse")
-stand_in("numba", jit=lambda: lambda function: function)  # only a decorator
+stand_in("numba", jit=lambda: lambda function: function)  # used as a decorator only
 stand_in("requests")
 stand_in("pytorch_lightning", LightningModule=nn.Module)
 stand_in("pytorch_lightning.utilities", rank_zero_only=lambda function: function)
-torchvision.models.resnet.model_urls = {}  # which torchvision has no longer
+torchvision.models.resnet.model_urls = {}  # removed from torchvision since
 bare_package("model", root / "model")
 
 from model.fusionNet import fusionNet  # noqa: E402
 from pretrain import lightning_trainer  # noqa: E402
 
-# Which 8 pairs of a cell are kept, and whose text it attends by, hangs on a sort that is not asked to be
-# stable, and is not (torch 2.13, CPU). Here it is: a cell keeps its first pairs, in their order, as ours.
+# The 8 pairs that a cell keeps and the text in its attention depend on a sort that is not requested to be
+# stable, and is not (torch 2.13, CPU). Made stable, it keeps the first pairs of a cell, as ours does.
 torch.sort = partial(torch.sort, stable=True)
-torch.use_deterministic_algorithms(True)  # gradients of indexing are else summed as threads come
+torch.use_deterministic_algorithms(True)  # otherwise the summation order of indexing gradients varies
 
 case = cases.clip2scene()
 with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ batch = {
 
 
 def compute(epoch: int, drawn: int) -> dict[str, torch.Tensor]:
-    """The losses of an epoch, counted from 0, when self-training draws a number of 1 to 10."""
+    """Compute the nuScenes losses at an epoch, counted from 0, with self-training's draw (1 to 10) given."""
     trainer.epoch = epoch
     lightning_trainer.random = SimpleNamespace(randint=lambda low, high: drawn)
     points = case.point_local.clone().requires_grad_(), case.point_global.clone().requires_grad_()
@@ -78,7 +78,7 @@ def compute(epoch: int, drawn: int) -> dict[str, torch.Tensor]:
 
 
 def compute_scannet(epoch: int, drawn: int) -> dict[str, torch.Tensor]:
-    """The same on ScanNet, where the semantic features come first and pairs name voxels."""
+    """Compute the ScanNet losses; there, the semantic features come first and pairs index voxels."""
     trainer.epoch = epoch
     lightning_trainer.random = SimpleNamespace(randint=lambda low, high: drawn)
     semantic, local, pixels = (
@@ -96,7 +96,7 @@ def compute_scannet(epoch: int, drawn: int) -> dict[str, torch.Tensor]:
 
 
 first, switched = compute(0, 10), compute(11, 10)
-for epoch, drawn in ((10, 10), (11, 5)):  # too early, and not drawn: as at the beginning
+for epoch, drawn in ((10, 10), (11, 5)):  # too early, or not drawn: no switch
     assert all(torch.equal(value, first[name]) for name, value in compute(epoch, drawn).items())
 assert torch.equal(switched["gradient_local"], first["gradient_local"])
 

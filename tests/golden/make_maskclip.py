@@ -1,9 +1,9 @@
-"""MaskCLIP on ViT-B/16 as in chongzhou96/MaskCLIP, and the teacher that runnanchen/CLIP2Scene makes of it.
+"""Compute chongzhou96/MaskCLIP on ViT-B/16, and the teacher that runnanchen/CLIP2Scene derives from it.
 
 python tests/golden/make_maskclip.py MASKCLIP CLIP2SCENE
 
-mmcv 1.5.0 must be installed. The weights take the official way: with OpenAI's names through the official
-conversion (tools/maskclip_utils/convert_clip_weights.py).
+Needs mmcv 1.5.0. The weights have OpenAI's names and pass through the official conversion
+(tools/maskclip_utils/convert_clip_weights.py).
 """
 
 import contextlib
@@ -39,7 +39,7 @@ normalised = mmcv.imnormalize(images[0].numpy(), np.array(data.mean), np.array(d
 
 
 def heads(text: torch.Tensor) -> dict[str, Any]:
-    """What the heads are given, in the working directory; they read the text embeddings from a file."""
+    """Write text embeddings to the working directory; returns the settings of the heads that read them."""
     torch.save(text, "text.pth")
     return {
         "text_categories": len(text),
@@ -66,7 +66,7 @@ with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), torch.no
     head.eval()
     scores = head(backbone(torch.from_numpy(normalised).permute(2, 0, 1)[None]))
 
-    # Texts between which the pixels differ: the cells' own features, without what all have in common.
+    # As texts, the cells' own features without their mean, so that pixels get different labels.
     text = kept["features"][0].flatten(1).T
     settings = heads(text - text.mean(dim=0)) | {"maskclip_checkpoint": "pretrain/ViT16_clip_backbone.pth"}
     teacher = maskClipFeatureExtractor(settings, img_size=images.shape[1:3]).eval()

@@ -1,4 +1,4 @@
-"""MinkowskiEngine 0.5.4's operators, and Res16UNet34C as in valeoai/SLidR on them, forward and backward.
+"""Compute MinkowskiEngine 0.5.4's operators and valeoai/SLidR's Res16UNet34C, forward and backward.
 
 python tests/golden/make_minkowski.py SLIDR
 """
@@ -9,7 +9,7 @@ import torch
 from deterministic import draw
 from official import arguments, bare_package, fill, save
 
-from clip2scene.sparse.minkowski import ME  # MinkowskiEngine, imported on today's Python
+from clip2scene.sparse.minkowski import ME  # MinkowskiEngine, patched for current Python
 
 (root,) = arguments(__doc__, slidr="14729d0")
 bare_package("model", root / "model")
@@ -19,13 +19,13 @@ from model.res16unet import Res16UNet34C  # noqa: E402
 
 
 def sorted_rows(coordinates: torch.Tensor) -> torch.Tensor:
-    """Rows of coordinates [V, 4] in the order of cloud, z, y, x."""
+    """Return the order [V] that sorts coordinates [V, 4] by cloud, z, y, x."""
     cloud, x, y, z = coordinates.numpy().T
     return torch.from_numpy(np.lexsort((x, y, z, cloud)))
 
 
 def at_stride(stride: int, channels: int, *kind: object) -> tuple[ME.SparseTensor, torch.Tensor]:
-    """A tensor of the operators' voxels at a stride, and its features [V, channels], sorted."""
+    """Return a sparse tensor at a stride, and its features [V, channels] in sorted order."""
     origin = ME.SparseTensor(torch.zeros(len(voxels), 1), voxels)
     manager, key = origin.coordinate_manager, origin.coordinate_map_key
     for _ in range(stride.bit_length() - 1):
@@ -37,7 +37,7 @@ def at_stride(stride: int, channels: int, *kind: object) -> tuple[ME.SparseTenso
 
 
 def record(name: str, result: torch.Tensor, *variables: torch.Tensor) -> None:
-    """Keep a result [V, C], sorted, and the gradients of its product with `name`'s values."""
+    """Record a sorted result [V, C], and its gradients for the upstream values of `name`."""
     upstream = cases.case(name, "upstream", rows=len(result), channels=result.shape[1])
     gradients = torch.autograd.grad(result, variables, upstream)
     numbers[name] = result
@@ -45,7 +45,7 @@ def record(name: str, result: torch.Tensor, *variables: torch.Tensor) -> None:
 
 
 def exact(numbers: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """The numbers as arrays, which `save` does not round."""
+    """Convert the numbers to arrays, which `save` does not round."""
     return {name: value.detach().numpy() for name, value in numbers.items()}
 
 
@@ -99,7 +99,7 @@ network.final.register_forward_hook(lambda _, inputs, output: kept.update(tensor
 
 
 def trunk(training: bool) -> torch.Tensor:
-    """What the last layer is given, [V, 96], in the order of the voxels."""
+    """Return the input [V, 96] of the last layer, in the order of the voxels."""
     network.train(training)
     network(ME.SparseTensor(features, voxels))
     theirs = kept["tensor"]

@@ -1,4 +1,4 @@
-"""MinkUNet14A as in runnanchen/CLIP2Scene, on MinkowskiEngine 0.5.4, which must be installed.
+"""Compute the golden numbers of runnanchen/CLIP2Scene's MinkUNet14A. Needs MinkowskiEngine 0.5.4.
 
 python tests/golden/make_minkunet14a.py CLIP2SCENE
 """
@@ -14,7 +14,7 @@ from official import arguments, bare_package, describe, fill, save, statistics
 
 (root,) = arguments(__doc__, clip2scene="f37dae7")
 bare_package("model", root / "model")
-collections.Sequence = collections.abc.Sequence  # which Python 3.10 took away from MinkowskiEngine
+collections.Sequence = collections.abc.Sequence  # MinkowskiEngine uses this alias, which Python 3.10 removed
 
 import MinkowskiEngine as ME  # noqa: E402
 from model.minkunet import MinkUNet14A  # noqa: E402
@@ -39,16 +39,16 @@ with tempfile.TemporaryDirectory() as folder:
     }
     network = MinkUNet14A(3, 512, config)
 fill(network, without="text_embeddings")
-network.double()  # as gradients jump where a ReLU does, and rounding moves some values across
+network.double()  # in float32, rounding moves values across ReLU kinks, where gradients jump
 kept = {}
 network.final.register_forward_hook(lambda _, inputs, output: kept.update(trunk=inputs[0]))
 
 
 def run(training: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features [V, 96] and scores [V, 1 + classes] of the voxels."""
+    """Return features [V, 96] and scores [V, 1 + classes] of the voxels, float64."""
     network.train(training)
     scores = network(ME.SparseTensor(features, coordinates=coordinates))
-    assert torch.equal(kept["trunk"].C, coordinates)  # in the order in which they were given
+    assert torch.equal(kept["trunk"].C, coordinates)  # in the given order
     return kept["trunk"].F, scores
 
 

@@ -1,4 +1,4 @@
-"""SLidR's superpixel loss, PPKT's loss, the loss of fine-tuning and IoU, as valeoai/SLidR computes them.
+"""Compute valeoai/SLidR's superpixel loss, PPKT loss, fine-tuning loss and IoU.
 
 python tests/golden/make_slidr_losses.py SLIDR
 """
@@ -24,7 +24,7 @@ case = cases.slidr()
 with tempfile.TemporaryDirectory() as folder:
     config = {
         "losses": [],
-        "num_matches": len(case.pair_point),  # all, so that the draw is only their order
+        "num_matches": len(case.pair_point),  # all pairs, so that the draw only sets their order
         "batch_size": 1,
         "num_epochs": 1,
         "superpixel_size": case.superpixels_an_image,
@@ -35,7 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
     }
     trainer = LightningPretrain(nn.Identity(), nn.Identity(), config)
 trainer.device = "cpu"
-np.random.seed(0)  # noqa: NPY002, the order in which PPKT draws
+np.random.seed(0)  # noqa: NPY002, seeds the order in which PPKT draws
 batch = {
     "pairing_points": case.inverse[case.pair_point],
     "pairing_images": case.pair_pixel,

@@ -1,4 +1,4 @@
-"""SPVCNN as in runnanchen/CLIP2Scene, on torchsparse 1.4.0, which must be installed.
+"""Compute the golden numbers of runnanchen/CLIP2Scene's SPVCNN. Needs torchsparse 1.4.0.
 
 python tests/golden/make_spvcnn.py CLIP2SCENE
 """
@@ -21,8 +21,8 @@ CLASSES = 16
 HEADS = "text_embeddings", "classifier", "point_mapping"
 coordinates = street(clouds=2, n=500)
 features = draw("features", len(coordinates), 1)
-# On a CPU, torchsparse 1.4.0 looks for the neighbours of every voxel in the first voxel's cloud
-# (backend/hash/hash_cpu.cpp: ``cur_coord[3] = data[3]``). So the clouds stand side by side in one, far apart.
+# On a CPU, torchsparse 1.4.0 searches the neighbours of every voxel in the first voxel's cloud
+# (backend/hash/hash_cpu.cpp: ``cur_coord[3] = data[3]``). So both clouds are placed far apart in one cloud.
 side_by_side = torch.cat([coordinates[:, 1:], torch.zeros_like(coordinates[:, :1])], dim=1)
 side_by_side[:, 0] += 1024 * coordinates[:, 0]
 
@@ -38,7 +38,7 @@ network.point_mapping_global.register_forward_hook(lambda _, inputs, output: kep
 
 @torch.no_grad()
 def run(training: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features [V, 480] and scores [V, 1 + classes] of the voxels."""
+    """Return features [V, 480] and scores [V, 1 + classes] of the voxels, float32."""
     network.train(training)
     scores = network(torchsparse.SparseTensor(features, side_by_side))
     return kept["trunk"], scores

@@ -1,4 +1,4 @@
-"""Running official code as it is: a checkout at one commit, on a CPU, without what it imports in vain."""
+"""Helpers to run official code unchanged from a checkout, on a CPU, without its unused dependencies."""
 
 import argparse
 import subprocess
@@ -16,11 +16,16 @@ HERE = Path(__file__).parent
 
 
 def arguments(description: str, **commits: str) -> list[Path]:
-    """The checkouts given on the command line, one for each repository, on the import path.
+    """Parse the checkouts given on the command line, check their commits, and add them to the import path.
+
+    `torch.load` and `Tensor.cuda` are patched to stay on the CPU.
 
     Args:
-        description: Of the script.
-        commits: Commit of each repository.
+        description: Description of the script.
+        commits: Expected commit of each repository.
+
+    Returns:
+        Paths of the checkouts, in the order of `commits`.
     """
     parser = argparse.ArgumentParser(description=description)
     for repository, commit in commits.items():
@@ -42,9 +47,9 @@ def _to_cpu(load: Any) -> Any:
 
 
 def stand_in(name: str, **attributes: Any) -> None:
-    """Put a module in the place of one that the official code imports; what the numbers use is never one.
+    """Replace a module that the official code imports, but that has no part in the numbers, by a stand-in.
 
-    Any attribute that is not given is an empty class.
+    Attributes that are not given are empty classes.
     """
     module = _StandIn(name)
     module.__path__ = []
@@ -60,18 +65,18 @@ class _StandIn(ModuleType):
 
 
 def bare_package(name: str, folder: Path) -> None:
-    """Let modules of an official package be imported without its ``__init__``, which imports all of them."""
+    """Make modules of a package importable without running its ``__init__``, which imports all of them."""
     package = ModuleType(name)
     package.__path__ = [str(folder)]
     sys.modules[name] = package
 
 
 def fill(module: nn.Module, without: str | tuple[str, ...] = ()) -> None:
-    """Give every floating-point tensor of a module the value that its name stands for.
+    """Set every floating-point tensor of a module to the `weight` of its name.
 
     Args:
-        module: Changed in place.
-        without: Tensors whose name begins so keep their values.
+        module: Module, changed in place.
+        without: Name prefixes of tensors that keep their values.
     """
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not name.startswith(without):
@@ -79,11 +84,11 @@ def fill(module: nn.Module, without: str | tuple[str, ...] = ()) -> None:
 
 
 def describe(network: nn.Module, heads: tuple[str, ...]) -> dict[str, Any]:
-    """What a network is made of: its parameters, and the names and parameters of its trunk.
+    """Return the tensor names of a network's trunk, and the numbers of parameters of network and trunk.
 
     Args:
-        network: With its heads.
-        heads: How the names of tensors begin that are no part of the trunk.
+        network: Network with its heads.
+        heads: Name prefixes of the tensors outside the trunk.
     """
     trunk = [name for name in network.state_dict() if not name.startswith(heads)]
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
@@ -95,14 +100,14 @@ def describe(network: nn.Module, heads: tuple[str, ...]) -> dict[str, Any]:
 
 
 def statistics(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The running means and variances of all norms, one after the other."""
+    """Return the concatenated running means and variances of all batch norms."""
     state = network.state_dict()
     kinds = ("running_mean", "running_var")
     return {kind: torch.cat([v for name, v in state.items() if name.endswith(kind)]) for kind in kinds}
 
 
 def save(name: str, **arrays: Any) -> None:
-    """Write the numbers beside this file, those in double precision rounded, and say how large they are."""
+    """Write arrays next to this file and print a summary; tensors are rounded to float32, arrays are not."""
     path = HERE / f"{name}.npz"
     values = {
         key: value.detach().float().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)

@@ -1,4 +1,4 @@
-"""Losses and IoU against what the official implementations compute (tests/golden/README.md)."""
+"""Losses and IoU compared with the official implementations (tests/golden/README.md)."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from clip2scene.method.semantic import semantic_loss
 from clip2scene.method.spatial_temporal import pixel_disagreement, spatial_temporal_loss
 from clip2scene.training.losses import lovasz_softmax, segmentation_loss
 
-TOLERANCE = 1e-5  # float32, sums in another order; SLidR adds 1e-6 to its divisors
+TOLERANCE = 1e-5  # float32, another summation order; SLidR adds 1e-6 to its divisors
 
 
 @pytest.mark.parametrize("switched", [False, True])
@@ -28,7 +28,7 @@ def test_released_semantic_loss(switched):
     points = case.point_global.requires_grad_()
     scores = (points @ case.text.T)[case.inverse[case.pair_point]]
     labels = case.labels[tuple(case.pair_pixel.T)]
-    if switched:  # epoch 11, from 0, at a step whose draw switches
+    if switched:  # epoch 11, counted from 0, at a step whose draw switches
         steps = (Progress(11, 20, step, seed=0) for step in range(100))
         drawn = (switch_labels(labels, scores, RELEASED, step) for step in steps)
         labels = next(new for new in drawn if not torch.equal(new, labels))
@@ -59,7 +59,7 @@ def test_released_loss_on_scannet(switched):
     )
     voxel, at = case.inverse[case.pair_point], tuple(case.pair_pixel.T)
     scores, labels = (semantic @ case.text.T)[voxel], case.labels[at]
-    if switched:  # epoch 10 of 30, from 0; not before
+    if switched:  # from epoch 10 of 30 on, counted from 0
         steps = [Progress(10, 30, step, seed=0) for step in range(100)]
         early = (replace(step, epoch=9) for step in steps)
         assert all(
@@ -126,7 +126,7 @@ def test_lovasz():
 
 
 def test_iou():
-    """Equal but for a class that is nowhere: 1 there, undefined here."""
+    """Compare IoU; a class that occurs nowhere has an IoU of 1 in SLidR and NaN here."""
     case, official = cases.segmentation(), golden("slidr_losses")
     scores = Scores(tuple("abcdefghijklmnop"), confusion_matrix(case.predictions, case.labels, 16))
     assert np.isnan(scores.iou).tolist() == [c == 5 for c in range(1, 17)]

@@ -1,4 +1,4 @@
-"""MaskCLIP on a whole ViT-B/16 against the official implementations (tests/golden/README.md)."""
+"""MaskCLIP on a full ViT-B/16 compared with the official implementations (tests/golden/README.md)."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ from clip2scene.models.clip import model_config
 from clip2scene.models.maskclip import MaskCLIP, sample_features, use_gelu
 
 IMAGES = integers("images", 256, 1, 64, 96, 3).byte().permute(0, 3, 1, 2)
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # MaskCLIP's, of 0..255
-TOLERANCE = 2e-5  # float32, 12 layers; epsilon of its norms is 1e-6, CLIP's and ours 1e-5
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # MaskCLIP's, for values in 0..255
+TOLERANCE = 2e-5  # float32, 12 layers; its layer norms have epsilon 1e-6, CLIP's and ours 1e-5
 
 
 @pytest.fixture(scope="module")
 def clip():
-    """CLIP as OpenAI trained it, which both official implementations run with GELU."""
+    """Return OpenAI's CLIP architecture with GELU, as both official implementations run it."""
     with torch.device("meta"):
         clip = CLIP(**model_config("ViT-B-16-quickgelu"))
     tower = clip.visual.to_empty(device="cpu")
@@ -36,7 +36,7 @@ def test_dense_features_and_scores(clip):
 
 
 def test_labels_of_the_released_teacher(clip):
-    """Of every pixel, images in 0..1, scores up-sampled: equal but where two classes score the same."""
+    """Compare the label of every pixel (images in 0..1, up-sampled scores); they may differ only at ties."""
     official = golden("maskclip")
     labels, text = official["labels"].long(), official["features"][0].flatten(1).T
     text = text - text.mean(dim=0)

@@ -1,4 +1,4 @@
-"""Operators and Res16UNet34C against MinkowskiEngine and valeoai/SLidR (tests/golden/minkowski.md)."""
+"""Operators and Res16UNet34C compared with MinkowskiEngine and valeoai/SLidR (tests/golden/minkowski.md)."""
 
 import minkowski_cases as cases
 import pytest
@@ -9,8 +9,8 @@ from clip2scene.models.backbones import build_backbone
 from clip2scene.pairing import voxelise
 from clip2scene.sparse import Geometry, SparseBatchNorm, SparseConv3d, SparseTensor
 
-EXACT = 1e-12  # float64, sums in another order
-FLOAT32 = 1e-6  # of the native engine's weights of interpolation and of the mean
+EXACT = 1e-12  # float64, another summation order
+FLOAT32 = 1e-6  # the native engine's weights of interpolation and averaging are float32
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def official():
 
 
 def check(name: str, result: torch.Tensor, official: dict, tolerance: float, *variables: torch.Tensor):
-    """A result, and the gradients of its product with `name`'s values."""
+    """Compare a result and its gradients for the upstream values of `name` with the official numbers."""
     assert difference(result, official[name]) < tolerance
     upstream = cases.case(name, "upstream", rows=len(result), channels=result.shape[1])
     for i, gradient in enumerate(torch.autograd.grad(result, variables, upstream)):
@@ -58,7 +58,7 @@ def test_pooling_and_interpolation(official, stride):
     geometry = Geometry(cases.block())
     fine = inputs(geometry, 1, 3, "average", stride)
     check(f"average{stride}", geometry.average(fine, stride), official, FLOAT32, fine)
-    # where corners are empty, MinkowskiEngine's weights sum to a share of one only
+    # with empty corners, MinkowskiEngine's weights sum to less than 1
     coarse, share = inputs(geometry, stride, 3, "interpolate", stride), official[f"share{stride}"]
     result = geometry.interpolate(coarse, stride) * (share + 1e-8)
     check(f"interpolate{stride}", result, official, FLOAT32, coarse)
@@ -75,9 +75,8 @@ def test_res16unet34c():
     names = official["names"]
     network = build_backbone("res16unet34c", cases.NETWORK_CHANNELS)
     assert sum(parameter.numel() for parameter in network.parameters()) == official["parameters"]
-    for name, tensor in zip(
-        names, network.state_dict().values(), strict=True
-    ):  # the same tensors in one order
+    # The official tensors have the same order as ours.
+    for name, tensor in zip(names, network.state_dict().values(), strict=True):
         if tensor.is_floating_point():
             tensor.copy_(weight(name, tensor.shape))
     network.double()

@@ -1,4 +1,4 @@
-"""The 3D networks, at full width, against the official implementations (tests/golden/README.md)."""
+"""3D networks at full width compared with the official implementations (tests/golden/README.md)."""
 
 from copy import deepcopy
 
@@ -16,31 +16,32 @@ COORDINATES = street(clouds=2, n=500)
 
 
 def spvcnn():
-    """The network, its input, classes, and the linear map that is scored (weight, bias); all in float32."""
+    """Return SPVCNN, its input, number of classes, and scored linear map (weight, bias), all in float32."""
     features = draw("features", len(COORDINATES), 1)
     mapping = weight("point_mapping_global.weight", (512, 480)), weight("point_mapping_global.bias", (512,))
     return build_backbone("spvcnn", 1), features, 16, mapping
 
 
 def minkunet14a():
-    """The same in float64."""
+    """Return the same for MinkUNet14A, in float64."""
     features = draw("colours", len(COORDINATES), 3).double()
     mapping = weight("final.kernel", (96, 512)).T, weight("final.bias", (1, 512))[0]
     return build_backbone("minkunet14a", 3).double(), features, 20, mapping
 
 
-TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-6}  # some 40 layers; the official numbers' rounding
+# float32: rounding of some 40 layers. float64: rounding of the stored official numbers.
+TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-6}
 PARAMETERS = {"spvcnn": 22_543_168, "minkunet14a": 8_162_144}  # ../shared/reference/paper.md, section 6
 
 
 def load_official(network, names, even_kernels_z_fastest):
-    """Give a network the weights of the official one, whose tensors have other names but the same order.
+    """Load the weights of the official network, whose tensors have other names but the same order.
 
     Args:
-        network: Changed in place.
-        names: The official names.
-        even_kernels_z_fastest: As torchsparse 1.4.0 counts the offsets of kernel 2. MinkowskiEngine and ours
-            count x fastest, and for kernel 3 all three do.
+        network: Network, changed in place.
+        names: Official tensor names.
+        even_kernels_z_fastest: True if offsets of kernel size 2 are ordered with z fastest, as in torchsparse
+            1.4.0. MinkowskiEngine and our engine order x fastest; for kernel size 3, all three do.
     """
     for (name, tensor), official in zip(network.state_dict().items(), names, strict=True):
         assert name.rpartition(".")[2] == official.rpartition(".")[2]
@@ -53,7 +54,7 @@ def load_official(network, names, even_kernels_z_fastest):
 
 @pytest.fixture(scope="module", params=[spvcnn, minkunet14a])
 def case(request, tmp_path_factory):
-    """Name of a network, the network, its input, the method on it, the official numbers, and a tolerance."""
+    """Return a network's name, the network, its input, its method, the official numbers and a tolerance."""
     name = request.param.__name__
     network, features, classes, mapping = request.param()
     official = golden(name)
@@ -67,7 +68,10 @@ def case(request, tmp_path_factory):
 
 
 def test_parameters(case):
-    """Those of the trunk, and with the heads: maps into CLIP's space (SPVCNN has one more), a classifier."""
+    """Count the parameters of the trunk alone and with heads.
+
+    Heads are the maps into CLIP's space (the official SPVCNN has one more) and a classifier.
+    """
     name, network, _, method, official, _ = case
     trunk = sum(parameter.numel() for parameter in network.parameters())
     heads = {"spvcnn": (3, 480 * 64 + 64), "minkunet14a": (2, 96 * 512 + 512)}[name]
@@ -82,12 +86,13 @@ def test_evaluation(case):
     result = network.eval()(COORDINATES, features)
     assert difference(result[::50], official["evaluated"]) < tolerance
     scores = method.classify(result, method.text)
-    assert not official["scores"][:, 0].any()  # the ignored class, which ours has no column for
-    assert difference(scores[::5], official["scores"][:, 1:]) < max(tolerance, 1e-5)  # of float32 features
+    assert not official["scores"][:, 0].any()  # the ignored class; ours has no column for it
+    # scores are computed from float32 features
+    assert difference(scores[::5], official["scores"][:, 1:]) < max(tolerance, 1e-5)
 
 
 def test_training(case):
-    """Norms take the batch's statistics and move their own; and gradients, where the engine has any."""
+    """Compare features in training mode, running batch norm statistics, and gradients where recorded."""
     _, network, features, _, official, tolerance = case
     network, features = deepcopy(network).train(), features.clone().requires_grad_()
     result = network(COORDINATES, features)

@@ -1,4 +1,4 @@
-"""The method as a whole: what its step trains, what it hands on, what it refuses."""
+"""Tests of the whole method: training steps, checkpoints, and refused inputs."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ START = Progress(epoch=0, epochs=20, step=0, seed=0)
 
 
 class Backbone(nn.Sequential):
-    """A stand-in for a sparse network: an MLP on each voxel's features."""
+    """Stand-in for a sparse network: an MLP on each voxel's features."""
 
     out_channels = 16
 
@@ -32,7 +32,7 @@ class Backbone(nn.Sequential):
 
 
 class Teacher(nn.Module):
-    """A stand-in for MaskCLIP: values are colours, one every 8 x 8 pixels, and a fixed map projects them."""
+    """Stand-in for MaskCLIP: values are mean colours of 8 x 8 pixels, and a fixed matrix projects them."""
 
     value_channels = 3
 
@@ -43,7 +43,7 @@ class Teacher(nn.Module):
     def values(self, images):
         return nn.functional.avg_pool2d(images.float() / 255 - 0.5, 8)
 
-    def project(self, values):
+    def to_joint_space(self, values):
         return nn.functional.normalize(nn.functional.conv2d(values, self.weight), dim=1)
 
 
@@ -83,23 +83,23 @@ def test_steps_lower_the_loss_and_train_all_linear_maps_and_the_backbone(build, 
 def test_the_network_learns_what_the_teacher_sees(build, make_batch, recipe):
     method, batch = build(recipe), make_batch()
     *_, _ = train(method, batch, 200)
-    pixels = method.teacher.project(method.teacher.values(batch.images))
+    pixels = method.teacher.to_joint_space(method.teacher.values(batch.images))
     seen = (method.at_pixels(pixels, batch) @ method.text.T).argmax(dim=1)
     voxels = method.classify(method.backbone(batch.coordinates, batch.features), method.text)
     predicted = voxels[batch.inverse[batch.pair_point]].argmax(dim=1)
-    assert (predicted == seen).float().mean() > 0.75  # four classes, and voxels whose pixels disagree
+    assert (predicted == seen).float().mean() > 0.75  # of four classes; the pixels of some voxels disagree
 
 
 @pytest.mark.parametrize("recipe", ["paper", "released", "fixed"])
 def test_losses_are_those_of_the_pairs_one_by_one(build, make_batch, recipe):
-    """What reaches the losses: each pair's own voxel and pixel, both normalised but for the released code."""
+    """Compute both losses from each pair's own voxel and pixel, both normalised except in ``released``."""
     method, batch = build(recipe), make_batch()
 
     def unit(x):
         return x if recipe == "released" else x / x.norm()
 
     voxels = method.backbone(batch.coordinates, batch.features)
-    maps = Teacher().project(Teacher().values(batch.images))
+    maps = Teacher().to_joint_space(Teacher().values(batch.images))
     maps = nn.functional.interpolate(maps, batch.images.shape[-2:], mode="bilinear")
     scores, labels, points, pixels = [], [], [], []
     for point, image, row, column in zip(
@@ -122,7 +122,7 @@ def test_losses_are_those_of_the_pairs_one_by_one(build, make_batch, recipe):
 
 
 def test_released_loss_on_scannet_is_a_cosine_with_mapped_values(build, make_batch):
-    """A linear map of the whole image, up-sampled and read at each pair's pixel; cells have no part."""
+    """Map the whole image linearly, up-sample it, and read it at each pair's pixel; cells play no role."""
     method, batch = build("released_scannet"), make_batch()
     maps = (
         Teacher().values(batch.images).movedim(1, -1) @ method.image_mapping.weight.T
@@ -170,7 +170,7 @@ def test_self_training_replaces_the_teachers_labels(build, make_batch):
     method, batch = build("fixed_self_training_only"), make_batch()
     before = method.training_step(batch, START)
     after = method.training_step(batch, replace(START, epoch=10))
-    assert after["semantic"] < before["semantic"]  # its own predictions are the likeliest labels
+    assert after["semantic"] < before["semantic"]  # its own predictions have the smallest cross-entropy
     assert torch.equal(after["spatial_temporal"], before["spatial_temporal"])
 
 

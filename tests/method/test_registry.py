@@ -15,7 +15,7 @@ PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_te
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """Another package's method, installed."""
+    """Install the methods of another package."""
     (tmp_path / "elsewhere.py").write_text(
         "from clip2scene.method.spec import MethodSpec\n"
         "SPEC = MethodSpec('elsewhere:Elsewhere')\n"

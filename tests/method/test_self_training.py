@@ -1,4 +1,4 @@
-"""Switchable self-training: when it starts, how often it switches, and that a resumed run switches alike."""
+"""Switchable self-training: its start, its frequency, and the same draws in a resumed run."""
 
 from dataclasses import replace
 

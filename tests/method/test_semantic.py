@@ -1,4 +1,4 @@
-"""The semantic loss against its definitions, written out in float64 loops."""
+"""The semantic loss compared with its definition in float64 loops."""
 
 import math
 
@@ -23,7 +23,7 @@ def dot(a, b):
 
 
 def sums_of_equation_1(points, texts, c, tau):
-    """Sums of exp(D(t_c, p) / tau) over the points of class c and over the others."""
+    """Return the sums of exp(D(t_c, p) / tau) over the points of class c and over the others."""
     inside = outside = 0.0
     for point, label in zip(points, LABELS, strict=True):
         value = math.exp(dot(texts[c], point) / tau)

@@ -1,5 +1,4 @@
-"""The spatial-temporal loss against equations 2 to 4, and against the steps of the released code, in
-loops."""
+"""The spatial-temporal loss compared with equations 2 to 4 and with the released code, both as loops."""
 
 import math
 from dataclasses import replace
@@ -10,7 +9,7 @@ import torch
 from clip2scene.method.recipe import FIXED, PAPER, RELEASED
 from clip2scene.method.spatial_temporal import group, spatial_temporal_loss
 
-CELLS = [7, 2, 7, 2, 2, 5, 7] + [9] * 11  # one of 11 pairs, beyond the cap of 8, and numbers with gaps
+CELLS = [7, 2, 7, 2, 2, 5, 7] + [9] * 11  # numbers have gaps; cell 9 has 11 pairs, above the cap of 8
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def case():
 
 
 def equations_2_to_4(points, pixels, labels, text, cells):
-    """sum over cells and pairs of 1 - sigmoid(D(p, f)), with lambda = 1; and the number of cells."""
+    """Return the sum over cells and pairs of 1 - sigmoid(D(p, f)) at lambda = 1, and the number of cells."""
     total = 0.0
     for n in sorted(set(cells.tolist())):
         members = [i for i, cell in enumerate(cells.tolist()) if cell == n]
@@ -40,8 +39,11 @@ def equations_2_to_4(points, pixels, labels, text, cells):
 
 
 def released_steps(points, labels, text, cells, slots=8):
-    """feature_packaging, fusionNet.forward and mean(1 - inner_products) of runnanchen/CLIP2Scene @
-    f37dae7."""
+    """Compute the released loss step by step.
+
+    These are feature_packaging, fusionNet.forward and mean(1 - inner_products) of runnanchen/CLIP2Scene
+    @ f37dae7.
+    """
     packages = torch.zeros(max(cells.tolist()) + 1, slots, points.shape[1], dtype=points.dtype)
     predicted = torch.zeros(len(packages), slots, dtype=torch.long)
     filled = [0] * len(packages)
@@ -55,7 +57,7 @@ def released_steps(points, labels, text, cells, slots=8):
         logits = [float(slot @ text[prediction[0]]) for slot in package]
         if sum(logits) == 0:
             continue
-        exponentials = [math.exp(logit) if logit != 0 else 0.0 for logit in logits]  # the sparse soft-max
+        exponentials = [math.exp(logit) if logit != 0 else 0.0 for logit in logits]  # the sparse softmax
         fused = sum(e / sum(exponentials) * slot for e, slot in zip(exponentials, package, strict=True))
         terms += [1 - 1 / (1 + math.exp(-float(fused @ slot))) for slot in package]
     return sum(terms) / len(terms)

@@ -15,7 +15,7 @@ from clip2scene.models.weights import load_weights, write_checkpoint
 
 
 def test_dilated_resnet50_equals_torchvisions():
-    """The network that SLidR distils: torchvision's ResNet-50 with every stride of its stages replaced."""
+    """Compare with the network that SLidR distils: torchvision's ResNet-50 with dilation for strides."""
     torch.manual_seed(0)
     reference = torchvision.models.resnet50(replace_stride_with_dilation=[True, True, True]).eval()
     encoder = build_encoder("resnet50").eval()

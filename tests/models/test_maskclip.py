@@ -15,7 +15,7 @@ VIT = {"image_size": 32, "layers": 3, "width": 24, "head_width": 8, "patch_size"
 def vit_clip(quick_gelu=False):
     torch.manual_seed(0)
     clip = CLIP(20, VIT, TEXT, quick_gelu)
-    for parameter in clip.visual.parameters():  # biases and norms too, so that each has a part in the result
+    for parameter in clip.visual.parameters():  # biases and norms too, so that each affects the result
         torch.nn.init.normal_(parameter, std=0.3)
     return clip.eval()
 
@@ -25,12 +25,12 @@ def embedded_clip():
     clip = CLIP(**EMBEDDED)
     for parameter in clip.visual.parameters():
         if parameter.ndim == 1:
-            torch.nn.init.uniform_(parameter, 0.5, 1.0)  # residual branches start at zero otherwise
+            torch.nn.init.uniform_(parameter, 0.5, 1.0)  # residual branches are initialised to zero otherwise
     return clip.eval()
 
 
 def literal_maskclip(weights, images, grid):
-    """MaskCLIP on a ViT from its equations, one image and one token at a time, on plain tensors."""
+    """Compute MaskCLIP on a ViT from its equations on plain tensors, one image at a time."""
 
     def norm(x, name):
         x = (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
@@ -85,7 +85,7 @@ def test_vit_features_follow_the_equations(size):
 
 
 def test_modified_resnet_pooled_without_attention_is_the_mean_of_the_dense_features():
-    """With q = 0 attention is uniform: CLIP's pooling averages the values of the mean token and all cells."""
+    """Set q to 0: attention is then uniform, and CLIP's pooling averages the mean token and all cells."""
     clip = embedded_clip()
     pool = clip.visual.attnpool
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Published 3D networks and ours: every tensor's place, both ways, and the order of a kernel's offsets."""
+"""Conversion of published 3D networks to ours and back, tensor by tensor and offset by offset."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from clip2scene.models.published import Parts, from_published, to_published
 from clip2scene.sparse import Geometry, SparseTensor
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoints"
-UNTRAINED = {"text_embeddings", "classifier"}  # in pre-training
-# network, channels of its input, method, heads as the method names them, modules that have no place in ours
+UNTRAINED = {"text_embeddings", "classifier"}  # modules that pre-training does not update
+# network, input channels, method, the method's names of its heads, modules without a counterpart in ours
 NETWORKS = [
     ("res16unet34c", 1, "slidr", {"linear"}, set()),
     ("res16unet34c", 1, "ppkt", {"linear"}, set()),
@@ -28,7 +28,7 @@ NETWORKS = [
 
 
 def published(name: str) -> dict[str, torch.Tensor]:
-    """A state dict as the released code's class has it."""
+    """Return a random state_dict with the names and shapes of the released class."""
     generator = torch.Generator().manual_seed(0)
     rows = (line.split("\t") for line in (GOLDEN / f"{name}.tsv").read_text().splitlines())
     sizes = {tensor: [int(edge) for edge in shape.split("x") if edge] for tensor, shape in rows}
@@ -47,7 +47,7 @@ def test_every_published_tensor_finds_its_place_and_comes_back(name, channels, m
     back = to_published(parts, type(backbone), method)
     assert back.keys() == weights.keys()
     assert all(torch.equal(back[tensor], weights[tensor]) for tensor in weights)
-    # Both codes build their layers in the order in which data flow: place by place, the same tensors.
+    # Both implementations define layers in data-flow order, so their tensors have the same order.
     trunk = to_published(Parts(parts.backbone, {}, {}), type(backbone), method)
     assert list(trunk) == [tensor for tensor in weights if tensor in trunk]
 
@@ -64,7 +64,7 @@ def test_heads_are_the_linear_maps_that_they_were():
         torch.testing.assert_close(torch.nn.functional.linear(features, *linear), expected)
 
 
-# The offset of each matrix of a kernel, as the engines list them.
+# The offset of each matrix of a kernel, in the order of the engines.
 TORCHSPARSE_2 = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 MINKOWSKI_2 = [(x, y, z) for z in (0, 1) for y in (0, 1) for x in (0, 1)]
 BOTH_3 = [(x, y, z) for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1)]
@@ -80,7 +80,7 @@ LAYERS = [
 
 @pytest.mark.parametrize(("name", "theirs", "ours", "offsets"), LAYERS)
 def test_a_kernel_meets_the_offsets_that_it_met(name, theirs, ours, offsets):
-    """Offset (x, y, z) multiplies by 100 x + 10 y + z + 200: what a voxel gets tells where it looked."""
+    """Give offset (x, y, z) the weight 100 x + 10 y + z + 200, so that an output value reveals its offset."""
     network = build_backbone(name, 1, width=0.125)
     weights = to_published(Parts(network.state_dict(), {}, {}), type(network), "")
     weights[theirs] = torch.zeros_like(weights[theirs])

@@ -16,7 +16,7 @@ def pixels():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_pixel_under_a_pair_keeps_its_colour_and_its_superpixel(seed, pixels, tmp_path):
-    """Colour and superpixel both tell where a pixel comes from: red is its column, green its row."""
+    """Encode each pixel's position in its colour (red: column, green: row) and in its superpixel."""
     row, column = pixels
     rows, columns = np.indices(SIZE)
     colours = np.stack([columns * 255 / SIZE[1], rows * 255 / SIZE[0], 0 * rows], -1)

@@ -8,7 +8,7 @@ from clip2scene.pairing.collate import collate
 
 @pytest.fixture
 def samples(make_batch):
-    """Three samples of different sizes; labels number the points, so that none passes for another."""
+    """Return three samples of different sizes, whose labels number the points and so identify them."""
     batches = [make_batch(samples=1, sweeps=k, points=60 + 10 * k, images=2) for k in (1, 3, 2)]
     return [
         replace(batch, labels=100 * number + torch.arange(len(batch.points)))
@@ -17,7 +17,7 @@ def samples(make_batch):
 
 
 def follow(batch, sample):
-    """What the indices of one sample of a batch lead to: values, not positions."""
+    """Return the values that the indices of one sample of a batch point to."""
     mine = batch.sample == sample
     pairs = mine[batch.pair_point]
     _, groups = batch.cell[mine].unique(return_inverse=True)

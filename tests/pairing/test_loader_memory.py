@@ -1,4 +1,4 @@
-"""Memory of the loader: a worker holds no more after an epoch than before it."""
+"""Memory of loader workers: it does not grow over an epoch."""
 
 import gc
 import json
@@ -25,7 +25,7 @@ NEEDS = ("images", "sweeps", "superpixels")
 
 @pytest.fixture(scope="module")
 def folder(tiny_index, tmp_path_factory):
-    """Index with as many rows as a split of nuScenes, and superpixels; files are those of few keyframes."""
+    """Write superpixels and an index with as many rows as a nuScenes split, over files of few keyframes."""
     folder = tmp_path_factory.mktemp("many")
     write_superpixels(tiny_index, "train", Superpixels(segments=20), folder / "superpixels.arrow")
     few = read_index(tiny_index).split("train")
@@ -52,7 +52,7 @@ def test_nothing_that_python_allocated_for_a_sample_outlives_it(folder):
 
     tracemalloc.start()
     try:
-        epoch(), epoch()  # caches fill
+        epoch(), epoch()  # fill the caches
         before = epoch()
         assert epoch() - before < 64 * 2**10
     finally:
@@ -60,7 +60,7 @@ def test_nothing_that_python_allocated_for_a_sample_outlives_it(folder):
 
 
 class Private(Dataset):
-    """Memory of the process, MiB, that it shares with no other, after each sample."""
+    """Data set that returns the private memory of the loader process after each sample, MiB."""
 
     def __init__(self, samples):
         self.samples = samples
@@ -75,11 +75,11 @@ class Private(Dataset):
 
 
 def settle(_):
-    gc.collect()  # walks over every object, and so copies pages that are still shared
+    gc.collect()  # touches every object, which copies the pages still shared with the parent
 
 
 def sizes_over_an_epoch(folder):
-    """Private memory of the one worker of a loader after each of 640 samples, MiB."""
+    """Return the private memory of a loader's single worker after each of 640 samples, MiB."""
     loader = DataLoader(
         Private(samples_of(folder)),
         sampler=list(range(0, ROWS, ROWS // 640)),
@@ -93,15 +93,16 @@ def sizes_over_an_epoch(folder):
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")
 def test_a_worker_keeps_its_size_over_an_epoch(folder):
-    """A row of Python objects costs a page each as soon as its references are counted: here 20,000 rows.
+    """Detect copy-on-write growth: reading Python objects changes reference counts, which copies their pages.
 
-    The worker's parent is a fresh process, as in training: pages of a long test run are copied at random.
+    The index has 20,000 rows. The loader runs in a fresh process, as in training, because pages of a long
+    test run are copied at random.
     """
     fresh = [sys.executable, __file__, str(folder)]
     sizes = json.loads(subprocess.run(fresh, stdout=subprocess.PIPE, check=True).stdout)
     assert len(sizes) >= 640
     growth = max(sizes[-40:]) - max(sizes[80:240])
-    assert growth < 2  # MiB; 0.4 here, 14 with arrays in place of Arrow's lists
+    assert growth < 2  # MiB; measured: 0.4, and 14 with NumPy arrays instead of Arrow lists
 
 
 if __name__ == "__main__":

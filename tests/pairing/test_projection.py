@@ -18,7 +18,7 @@ README_COUNTS = {
 
 
 def test_pairs_of_a_real_keyframe_are_as_many_as_its_readme_says(shared_data, tmp_path):
-    """From nuScenes' tables through the index to the pairs."""
+    """Run the whole chain from nuScenes' tables through the index to the pairs."""
     root, out = tmp_path / "real", tmp_path / "index.parquet"
     write_keyframe(shared_data / "nuscenes_scene-0061", root, "v1.0-keyframe")
     build(DatasetConfig(root=root, version="v1.0-keyframe"), out)
@@ -40,7 +40,7 @@ def test_points_behind_near_or_beyond_the_border_have_no_pixel():
             [0.104, -0.106, 2],  # column 55.2, row 34.7
             [-0.5, 0, 1.0001],  # column 0.005
             [-0.5, 0, 1],  # at the minimum depth, not beyond it
-            [0.98, 0, 2],  # column 99: the last one, hence the border
+            [0.98, 0, 2],  # column 99, the last one, is excluded
         ]
     )
     point, row, column = project(points, camera)

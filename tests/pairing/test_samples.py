@@ -101,7 +101,7 @@ def test_superpixels_lie_under_their_images(index, tiny_index, tmp_path):
 
 
 def test_dropping_cuboids_keeps_pairs_on_their_pixels(index):
-    """The same draws with and without: every pair that is left is one of those without."""
+    """Check that every paired point is a point of the frame, by its distance to the z axis."""
     config = CONFIG.model_copy(
         update={"drop_cuboids": True, "crop": Crop(size=(24, 44), minimum_pairs=1, minimum_share=0)}
     )
@@ -114,7 +114,7 @@ def test_dropping_cuboids_keeps_pairs_on_their_pixels(index):
 
 
 def turn_cameras_up(index, count):
-    """The index with its first `count` cameras of every frame looking at the sky."""
+    """Return the index with the first `count` cameras of every frame pointed at the sky."""
     frames = index.frames.copy()
     up = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -1000], [0, 0, 0, 1]])
     frames["camera_poses"] = [

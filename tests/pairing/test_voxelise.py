@@ -32,6 +32,6 @@ def test_cylindrical_voxels_are_radius_degrees_and_height():
 
 
 def test_moving_points_by_whole_voxels_moves_their_voxels(points):
-    points = np.round(points * 8) / 8  # exact in binary, so that the sum is too
+    points = np.round(points * 8) / 8  # exact in binary, so the sum is exact too
     shifted = quantise(points + np.float32(16), 0.5)
     np.testing.assert_array_equal(shifted, quantise(points, 0.5) + 32)

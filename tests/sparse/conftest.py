@@ -1,4 +1,4 @@
-"""Kernels that a CPU can run: those of CPUs, and those of GPUs in Triton's interpreter."""
+"""Fixtures for kernels that run on a CPU: the CPU kernels, and the GPU kernels in Triton's interpreter."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ import pytest
 
 @pytest.fixture(scope="session")
 def interpreted() -> Iterator[ModuleType]:
-    """A copy of `implicit_gemm` whose kernels run in the interpreter; Triton's own are compiled."""
+    """Load a copy of `implicit_gemm` whose kernels run in the interpreter; Triton's own stay compiled."""
     pytest.importorskip("triton", reason="Triton is not installed: it comes with torch for CUDA")
     spec = importlib.util.find_spec("clip2scene.sparse.implicit_gemm")
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         with patch.context() as loading:
-            loading.setenv("TRITON_INTERPRET", "1")  # read where a kernel is defined
+            loading.setenv("TRITON_INTERPRET", "1")  # read when a kernel is defined
             spec.loader.exec_module(module)
         multiply_bf16_as_numbers(patch)
         yield module
 
 
 def multiply_bf16_as_numbers(patch: pytest.MonkeyPatch) -> None:
-    """Triton 3.7's interpreter multiplies the bit patterns of bf16 (triton-lang/triton issue 11584)."""
+    """Make Triton 3.7's interpreter multiply bf16 values, not bit patterns (triton-lang/triton #11584)."""
     import triton.language as tl
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 

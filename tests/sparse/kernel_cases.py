@@ -1,4 +1,4 @@
-"""Cases for whatever multiplies the pairs of a convolution: `fetch_on_demand`, `implicit_gemm`."""
+"""Test cases for the convolution kernels: `fetch_on_demand`, `implicit_gemm`."""
 
 from types import ModuleType
 
@@ -23,7 +23,7 @@ KINDS = [
 
 
 def scattered(n: int = 100, size: int = 6, clouds: int = 3) -> torch.Tensor:
-    """Voxels [V, 4] of several clouds around the origin."""
+    """Return voxels [V, 4] int32 of several clouds around the origin."""
     generator = torch.Generator().manual_seed(0)
     xyz = torch.randint(-size // 2, size // 2, (n, 3), generator=generator)
     cloud = torch.randint(0, clouds, (n, 1), generator=generator)
@@ -37,7 +37,7 @@ def kernel_map(kind: tuple[int, int, int, bool], device: str = "cpu", **voxels: 
 
 
 def draw(pairs: KernelMap, channels: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Features, weight and the gradient of the result."""
+    """Draw features [V, in], a weight [K, in, out] and the gradient [V', out] of the result."""
     torch.manual_seed(0)
     return (
         torch.randn(pairs.backward.n_targets, channels[0]),
@@ -47,7 +47,7 @@ def draw(pairs: KernelMap, channels: tuple[int, int]) -> tuple[torch.Tensor, tor
 
 
 def run(kernels: ModuleType, pairs: KernelMap, drawn: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The result, and the gradients of features and weight."""
+    """Return the result of a convolution and the gradients of its features and weight."""
     features, weight, upstream = drawn
     return (
         kernels.sum_products(features, weight, pairs.forward),

@@ -1,4 +1,4 @@
-"""Sparse convolution against PyTorch's dense one, and the properties that follow from its definition."""
+"""Sparse convolution compared with PyTorch's dense one, and properties that follow from its definition."""
 
 import kernel_cases
 import pytest
@@ -14,7 +14,7 @@ KINDS = [(1, 1, 1, False), (3, 1, 3, False), *kernel_cases.KINDS]
 
 
 def scattered(n: int = 700, clouds: int = 3, seed: int = 0, size: int = SIZE) -> torch.Tensor:
-    """Voxels [V, 4] scattered over the grid, in random order."""
+    """Return voxels [V, 4] int32 scattered over the grid, in random order."""
     generator = torch.Generator().manual_seed(seed)
     xyz = torch.randint(-size // 2, size // 2, (n, 3), generator=generator)
     cloud = torch.randint(0, clouds, (n, 1), generator=generator)
@@ -23,7 +23,7 @@ def scattered(n: int = 700, clouds: int = 3, seed: int = 0, size: int = SIZE) ->
 
 
 def to_dense(coordinates: torch.Tensor, features: torch.Tensor, stride: int) -> torch.Tensor:
-    """[clouds, C, z, y, x] with zeros where there is no voxel."""
+    """Return a dense tensor [clouds, C, z, y, x] of features [V, C], 0 where there is no voxel."""
     n = SIZE // stride
     dense = features.new_zeros(int(coordinates[:, 0].max()) + 1, n, n, n, features.shape[1])
     cloud, x, y, z = coordinates.long().unbind(1)
@@ -99,7 +99,7 @@ def test_coarser_voxels_are_floors_also_below_zero():
 
 
 def test_clouds_never_mix():
-    """Two clouds in the same place, convolved together, equal each alone."""
+    """Convolve two overlapping clouds together and compare with each alone."""
     voxels = [scattered(300, 1, seed) for seed in (1, 2)]
     together = torch.cat([voxels[0], voxels[1] + torch.tensor([1, 0, 0, 0], dtype=torch.int32)])
     torch.manual_seed(0)
@@ -134,7 +134,7 @@ def test_kernel_maps_are_built_once_and_shared(monkeypatch):
 
 @pytest.mark.parametrize(("rows", "channels", "offsets"), [(1, 0, 0), (0, 1, 0), (0, 0, -1)])
 def test_other_shapes_are_refused(rows, channels, offsets):
-    """Kernels that read by address would read what is beside."""
+    """Check that wrong shapes are refused: kernels that read by address would read out of bounds."""
     geometry = Geometry(scattered())
     n_voxels = len(geometry.coordinates(1))
     features, weight = torch.ones(n_voxels + rows, 4 + channels), torch.ones(27 + offsets, 4, 5)
@@ -143,7 +143,7 @@ def test_other_shapes_are_refused(rows, channels, offsets):
 
 
 def test_gradients_that_nobody_asks_for_are_not_computed(monkeypatch):
-    """A network's first convolution wants no gradient of its features, a frozen one none of its weight."""
+    """Check cases without a gradient: the features of a first convolution, the weight of a frozen one."""
     geometry = Geometry(scattered())
     calls = []
 

@@ -1,4 +1,4 @@
-"""The exchange between points (the finest voxels) and coarser voxels."""
+"""Exchange of features between points (the finest voxels) and coarser voxels."""
 
 import torch
 
@@ -6,11 +6,14 @@ from clip2scene.sparse import Geometry
 
 
 def test_trilinear_weights_by_hand():
-    """Voxel (1, 0, 3) at stride 4: 1/4 along x, 0 along y, 3/4 along z between corners (0|4, 0, 0|4)."""
+    """Interpolate at voxel (1, 0, 3), stride 4.
+
+    It lies 1/4 along x, 0 along y and 3/4 along z between the corners (0|4, 0, 0|4).
+    """
     voxels = [[0, 0, 0, 0], [0, 4, 0, 1], [0, 1, 0, 3], [0, 1, 0, 4], [1, 5, 0, 4]]
     geometry = Geometry(torch.tensor(voxels, dtype=torch.int32))
     coarse = geometry.coordinates(4).tolist()
-    assert coarse == [[0, 0, 0, 0], [0, 4, 0, 0], [0, 0, 0, 4], [1, 4, 0, 4]]  # by cloud, z, y, x
+    assert coarse == [[0, 0, 0, 0], [0, 4, 0, 0], [0, 0, 0, 4], [1, 4, 0, 4]]  # sorted by cloud, z, y, x
     features = torch.tensor([[1.0], [10.0], [100.0], [1000.0]], dtype=torch.float64)
     result = geometry.unsort(geometry.interpolate(features, 4))[:, 0]
     lower, along_x, along_z = (

@@ -1,4 +1,4 @@
-"""What the CPU's kernels promise beyond results: the same bits, whatever threads and vectors."""
+"""Bitwise reproducibility of the CPU kernels for any number of threads and any vector width."""
 
 import importlib.util
 
@@ -27,7 +27,7 @@ def assert_same_bits(results, expected):
 
 @pytest.mark.parametrize("channels", [(3, 40), (100, 16)])
 def test_threads_change_no_bit(restored_threads, channels):
-    """As many as there are blocks of channels, and more."""
+    """Run with as many threads as there are blocks of channels, and with more."""
     built = kernel_map(KIND, n=5000, size=30)
     drawn = draw(built, channels)
     torch.set_num_threads(1)
@@ -39,9 +39,9 @@ def test_threads_change_no_bit(restored_threads, channels):
 
 @pytest.mark.parametrize(("feature", "block"), [("avx512f", (16, 8)), ("avx2", (8, 6)), ("neon", (4, 8))])
 def test_vectors_change_no_bit(monkeypatch, tmp_path, feature, block):
-    """A copy of the module for another processor, which LLVM compiles for this one."""
+    """Load the module with another processor's vector width; LLVM compiles it for this processor."""
     monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: {feature: True})
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))  # it tells the copies apart by nothing else
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))  # cache keys do not tell the copies apart
     spec = importlib.util.find_spec("clip2scene.sparse.fetch_on_demand")
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
@@ -61,10 +61,10 @@ def test_without_gnu_openmp_threads_of_python_do_the_same(monkeypatch):
 
 
 def test_long_sums_lose_less_than_one_after_the_other():
-    """The gradient of the weight is summed over a tile's pairs before it is added to that of the others."""
+    """Check the error of the weight gradient, which is summed within each tile before tiles are added."""
     forward = kernel_map(KIND, n=40_000, size=40).forward
     rows, gradient = torch.rand(2, forward.n_targets, 8)
-    exact = rows.double().t() @ gradient.double()  # under the centre every voxel meets itself
+    exact = rows.double().t() @ gradient.double()  # at the centre offset, every voxel pairs with itself
     result = fetch_on_demand.sum_outer_products(rows, gradient, forward)[13]
     terms = rows[:, :, None].numpy() * gradient[:, None, :].numpy()
     in_turn = torch.from_numpy(np.add.accumulate(terms, dtype=np.float32)[-1])

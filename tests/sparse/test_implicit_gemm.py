@@ -1,7 +1,7 @@
-"""What is Triton's own: the layout of its kernels' blocks, their types, and that they compile.
+"""Tests specific to the Triton kernels: block layout, data types, and compilation.
 
-Without a GPU they run in Triton's interpreter (NumPy, a program at a time; test_kernels.py too), and are
-compiled for two GPUs down to the binary. What needs a GPU skips where there is none.
+Without a GPU, the kernels run in Triton's interpreter (NumPy, one program at a time), as in test_kernels.py,
+and are compiled down to the binary for two GPU models. Tests that need a GPU are skipped without one.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 
 
 def test_weight_gradient_summed_in_parts(interpreted, monkeypatch):
-    """A dozen parts, of eight pairs where voxels meet themselves; where pairs are few, the last are empty."""
+    """Split the largest offset into a dozen parts of 8 pairs; at other offsets, the last parts are empty."""
     monkeypatch.setattr(interpreted, "_PART", 8)
     pairs = kernel_map((2, 1, 1, False))
     assert max(pairs.forward.sizes) > 10 * 8
@@ -34,7 +34,7 @@ def test_weight_gradient_summed_in_parts(interpreted, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_short_types_are_summed_in_float32(interpreted, dtype):
-    """Off by the rounding of the result alone, from the float32 result of the same numbers."""
+    """Compare with float32 on the same inputs: only the result may be rounded to the short type."""
     pairs = kernel_map((2, 1, 1, False), n=300, size=6)
     drawn = tuple(value.to(dtype) for value in draw(pairs, (70, 5)))
     exact = run(gather_scatter, pairs, tuple(value.float() for value in drawn))
@@ -47,7 +47,7 @@ def test_short_types_are_summed_in_float32(interpreted, dtype):
 
 @pytest.mark.parametrize("kernel_size", [2, 3, 5])
 def test_blocks_hold_every_pair_once(kernel_size):
-    """Against the table of neighbours; and fewer steps are left than in the order in space."""
+    """Compare with the table of neighbours; sorting by offsets must need fewer steps than spatial order."""
     geometry = Geometry(scattered(n=2000, size=24))
     keys = geometry._keys(1)
     table = find_neighbours(keys, keys, kernel_size, 1)
@@ -74,7 +74,7 @@ def test_blocks_hold_every_pair_once(kernel_size):
     [(torch.bfloat16, "highest", 80), (torch.float32, "highest", 90), (torch.float32, "high", 90)],
 )
 def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path, request, dtype, precision, capability):
-    """For an A100 and an H100: the three launches of a layer, down to the binary; no register spills."""
+    """Compile the three launches of a layer for an A100 and an H100 to a binary without register spills."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -111,7 +111,7 @@ def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path, request, dtype, precis
         assert asm["cubin"][:4] == b"\x7fELF"
         assert ".local" not in asm["ptx"]
         exact = dtype == torch.float32 and precision == "highest"
-        assert ("mma" in asm["ptx"]) != exact  # tensor cores multiply all but exact float32
+        assert ("mma" in asm["ptx"]) != exact  # tensor cores for everything except exact float32
 
 
 @needs_gpu

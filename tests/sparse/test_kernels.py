@@ -1,4 +1,4 @@
-"""All kernels of the native engine against its plain PyTorch, which test_convolution.py checks itself."""
+"""Kernels of the native engine compared with plain PyTorch, which test_convolution.py checks."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from clip2scene.sparse import Geometry, gather_scatter
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_and_gradients_are_those_of_plain_pytorch(kernels, kind):
-    """Odd numbers of channels; offsets that find many voxels, few, or none."""
+    """Use odd numbers of channels and offsets with many pairs, few pairs, or none."""
     pairs = kernel_map(kind)
     drawn = draw(pairs, (5, 19))
     torch.testing.assert_close(
@@ -35,7 +35,7 @@ def test_bit_identical_on_repetition(kernels, transposed):
 
 
 def test_an_offset_without_pairs_has_no_gradient(kernels):
-    """Two voxels side by side: of a kernel of 3, its centre and its two offsets along x find any."""
+    """Place two voxels side by side: of a kernel of size 3, only the centre and two x offsets have pairs."""
     pairs = Geometry(torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0]])).kernel_map(1, 3)
     features, weight, upstream = draw(pairs, (5, 19))
     result, _, gradient = run(kernels, pairs, (features, weight, upstream))
@@ -45,7 +45,7 @@ def test_an_offset_without_pairs_has_no_gradient(kernels):
 
 
 def test_no_pairs_at_all(kernels):
-    """A kernel of 1 at stride 2 finds a voxel at even places only."""
+    """Place a voxel at an odd coordinate, which a kernel of size 1 at stride 2 never reaches."""
     pairs = Geometry(torch.tensor([[0, 1, 0, 0]])).kernel_map(1, 1, 2)
     result = run(kernels, pairs, draw(pairs, (5, 19)))
     assert [(list(value.shape), bool(value.any())) for value in result] == [

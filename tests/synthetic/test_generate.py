@@ -1,4 +1,4 @@
-"""The data set on disk, read back by nuScenes' own devkit."""
+"""The synthetic data set in nuScenes' format, read back by the nuScenes devkit."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def digest(root: Path) -> dict[str, str]:
 
 
 def test_same_seed_same_bytes(root, tmp_path):
-    """Whatever the number of processes; and another seed makes other streets."""
+    """Compare files between numbers of processes; another seed must give other streets."""
     make(tmp_path / "again", seed=3, processes=1)
     assert digest(tmp_path / "again") == digest(root)
     make(tmp_path / "other", seed=4, processes=2)
@@ -83,7 +83,7 @@ def test_points_labels_and_images(devkit):
 
 
 def test_boxes_hold_points_of_their_category(devkit):
-    """Through the devkit's own chain of frames, over every box of a keyframe that has a few points."""
+    """Count the points in each box with the devkit's transforms; check classes in boxes of over 5 points."""
     shares = []
     for sample in devkit.sample:
         token = sample["data"]["LIDAR_TOP"]
@@ -103,7 +103,7 @@ def test_boxes_hold_points_of_their_category(devkit):
 def test_captions(root):
     crops = pd.read_parquet(root / VERSION / "captions.parquet")
     assert list(crops) == ["image", "x0", "y0", "x1", "y1", "caption", "name"]
-    assert crops["image"].str.contains("synthetic-0001").all()  # train alone
+    assert crops["image"].str.contains("synthetic-0001").all()  # train split only
     assert set(crops["name"]) <= {prompt(name) for name in CLASSES}
     assert all(name in caption for name, caption in zip(crops["name"], crops["caption"], strict=True))
     assert ((crops["x1"] - crops["x0"]) >= 24).all()

@@ -1,4 +1,4 @@
-"""The ray-caster against intersections computed by hand."""
+"""The ray caster compared with intersections computed by hand."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def primitives(kind, centre, half, yaw=0.0) -> Primitives:
 
 
 class OneRay:
-    """A sensor of a single ray, always tested."""
+    """Sensor with a single ray, which is tested against every primitive."""
 
     reach = 100.0
 
@@ -57,8 +57,8 @@ def depth_of(shape, direction) -> float:
             (100 - np.sqrt(100**2 - 96 * 104)) / np.sqrt(104),
         ),
         (primitives(CYLINDER, (10, 0, 0), (1.5, 1.5, 2)), (1, 0, 1e-6), 8.5),
-        (primitives(CYLINDER, (10, 0, -5), (1.5, 1.5, 2)), (10, 0, -3), np.sqrt(109)),  # its top
-        (primitives(CONE, (10, 0, 0), (1, 1, 1)), (1, 0, 0), 9.5),  # half-way up, half the radius
+        (primitives(CYLINDER, (10, 0, -5), (1.5, 1.5, 2)), (10, 0, -3), np.sqrt(109)),  # the top face
+        (primitives(CONE, (10, 0, 0), (1, 1, 1)), (1, 0, 0), 9.5),  # at half the height the radius is halved
         (primitives(CONE, (10, 0, -3), (1, 1, 1)), (1, 0, 0), np.inf),
     ],
 )
@@ -76,7 +76,7 @@ def test_depth(shape, direction, expected):
     ids=["HDL-32E", "HDL-64E", "camera"],
 )
 def test_windows_hold_every_ray_that_hits(sensor):
-    """Windows save work and change nothing: testing all rays gives the same depths."""
+    """Compare with testing all rays: windows must not change the depths."""
     rng = np.random.default_rng(0)
 
     class Everything:
@@ -92,14 +92,14 @@ def test_windows_hold_every_ray_that_hits(sensor):
             depth, full = (np.full(sensor.directions.shape[1:], np.inf, np.float32) for _ in range(2))
             raycast.cast(shape, sensor, depth)
             raycast.cast(shape, Everything(), full)
-            if isinstance(sensor, Camera):  # it does not look nearer than its near plane
+            if isinstance(sensor, Camera):  # a camera sees nothing in front of its near plane
                 full[full * sensor.directions[2] < 0.2] = np.inf
                 depth[depth * sensor.directions[2] < 0.2] = np.inf
             np.testing.assert_array_equal(depth, full)
 
 
 def test_ground_of_two_heights():
-    """A kerb 0.2 m high at y = 0: rays meet the plane of the side on which they come down."""
+    """Cast rays at a kerb 0.2 m high at y = 0: each hits the plane of the side where it comes down."""
     ground = Ground(
         corner=(-50.0, -50.0),
         resolution=0.5,
@@ -118,7 +118,7 @@ def test_ground_of_two_heights():
 
 
 def test_nearest_wins_and_normals_face_out():
-    """A wall before a ball: the wall is seen, and its normal points back along the ray."""
+    """Place a wall in front of a ball: the wall is hit, and its normal points back along the ray."""
     wall, ball = primitives(BOX, (6, 0, 0), (0.5, 3, 3)), primitives(ELLIPSOID, (10, 0, 0), (2, 2, 2))
     both = Primitives(*(np.concatenate([getattr(one, name) for one in (ball, wall)]) for name in vars(wall)))
     ray = OneRay((1, 0.02, 0.01))

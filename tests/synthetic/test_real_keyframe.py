@@ -1,4 +1,4 @@
-"""A real keyframe through the same tables: the devkit's chain gives back its calibration and its pairs."""
+"""A real keyframe written as nuScenes tables: the devkit's transforms reproduce its calibration and pairs."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from clip2scene.errors import InputError
 from clip2scene.synthetic.categories import CATEGORIES
 from clip2scene.synthetic.real_keyframe import write_keyframe
 
-PAIRS = {  # the README beside the files
+PAIRS = {  # from the README next to the files
     "CAM_FRONT": 3056,
     "CAM_FRONT_RIGHT": 3076,
     "CAM_FRONT_LEFT": 3700,
@@ -64,7 +64,7 @@ def test_chain_and_pairs(devkit, source):
 
 
 def test_boxes_and_labels(devkit):
-    """Counting points in our boxes gives nuScenes' own counts, so the boxes stand where they should."""
+    """Count the points in our boxes and compare with nuScenes' own counts."""
     token = devkit.sample[0]["data"]["LIDAR_TOP"]
     path, boxes, _ = devkit.get_sample_data(token)
     assert len(boxes) == 69

@@ -1,4 +1,4 @@
-"""Rooms in ScanNet's format, read back by ScanNet's reader."""
+"""Synthetic rooms in ScanNet's format, read back by the ScanNet reader."""
 
 import hashlib
 
@@ -29,7 +29,7 @@ def rooms(root, version, parameters):
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
-    """The same rooms with images of either kind."""
+    """Generate the same rooms with both image layouts."""
     folder = tmp_path_factory.mktemp("rooms")
     for version in VERSIONS:
         generate(rooms(folder / version, version, SMALL), seed=3, processes=2)
@@ -50,7 +50,7 @@ def digest(root):
 
 
 def test_same_seed_same_bytes(roots, tmp_path):
-    """Whatever the number of processes; and another seed makes other rooms."""
+    """Compare files between numbers of processes; another seed must give other rooms."""
     smaller = SMALL.model_copy(update={"val_rooms": 1})
     for name, seed, processes in (("one", 3, 1), ("two", 3, 2), ("other", 4, 1)):
         generate(rooms(tmp_path / name, "scans", smaller), seed, processes)
@@ -66,7 +66,7 @@ def test_both_kinds_of_images_show_the_same(indices):
             load_frame(ScanNet(), index.root, row) for index, row in zip(indices, rows, strict=True)
         )
         np.testing.assert_array_equal(first.points, second.points)
-        assert len(second.cameras) == 3 * len(first.cameras) == 3 * SMALL.images  # of so few, all are taken
+        assert len(second.cameras) == 3 * len(first.cameras) == 3 * SMALL.images  # too few to draw from
         for one, other in zip(first.cameras, second.cameras[::3], strict=True):
             np.testing.assert_allclose(one.intrinsics, other.intrinsics, atol=1e-4)
             np.testing.assert_allclose(one.lidar_to_camera, other.lidar_to_camera, atol=1e-5)
@@ -77,7 +77,7 @@ def test_both_kinds_of_images_show_the_same(indices):
 
 @pytest.mark.parametrize("source", [0, 1], ids=VERSIONS)
 def test_points_have_the_colours_of_their_pixels(indices, source):
-    """Which they have only if poses, both cameras' intrinsics and the depth check are right."""
+    """Compare colours: they agree only if poses, both cameras' intrinsics and the depth check are right."""
     errors, others = [], []
     for row in indices[source].frames.itertuples():
         frame = load_frame(ScanNet(), indices[source].root, row)
@@ -92,7 +92,7 @@ def test_points_have_the_colours_of_their_pixels(indices, source):
 
 
 def test_hidden_points_have_no_pairs(indices):
-    """What a camera sees of a point is not farther than what it measured there."""
+    """Check that paired points are not behind the largest depth that their camera measured."""
     frame = load_frame(ScanNet(), indices[0].root, indices[0].frames.iloc[1])
     pairs = pair(frame)
     for number, camera in enumerate(frame.cameras):

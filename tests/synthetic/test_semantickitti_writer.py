@@ -1,4 +1,4 @@
-"""The synthetic data set in SemanticKITTI's format: its files, and what makes it another domain."""
+"""The synthetic data set in SemanticKITTI's format: its files and its domain shift."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ from clip2scene.synthetic.generate import generate
 
 
 def clouds(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All points [N, 4] and labels [N] of a data set."""
+    """Return all points [N, 4] float32 (x, y, z, remission) and labels [N] uint32 of a data set."""
     scans = sorted(root.glob("sequences/*/velodyne/*.bin"))
     labels = [scan.parents[1] / "labels" / f"{scan.stem}.label" for scan in scans]
     points = [np.fromfile(scan, np.float32).reshape(-1, 4) for scan in scans]
@@ -54,7 +54,7 @@ def test_it_is_another_sensor_on_another_vehicle(tiny_kitti, tiny_root):
     near = np.hypot(points[:, 0], points[:, 1]) < 30
     beams = np.degrees(np.arctan2(points[near, 2], np.hypot(points[near, 0], points[near, 1])))
     assert beams.min() == pytest.approx(-24.33, abs=0.02)
-    counts, _ = np.histogram(beams, np.arange(-24.83, -8, 0.5))  # a bin a beam: half a degree apart
+    counts, _ = np.histogram(beams, np.arange(-24.83, -8, 0.5))  # one bin per beam, half a degree wide
     assert (counts[1:] > 0).all()
     other = np.fromfile(next(tiny_root.glob("samples/LIDAR_TOP/*")), np.float32).reshape(-1, 5)
     assert np.median(other[:, 2]) != pytest.approx(np.median(points[:, 2]), abs=0.05)
@@ -71,7 +71,7 @@ def test_remission_is_like_that_of_a_real_scan(tiny_kitti, shared_data):
 
 
 def test_labels_are_semantickittis(tiny_kitti):
-    """What nuScenes does not tell apart is told apart, and what is counted has a number."""
+    """Check for classes that nuScenes does not distinguish, and for instance ids of countable classes."""
     points, labels = clouds(tiny_kitti.root)
     ids, instances = labels & 0xFFFF, labels >> 16
     assert (ID_TO_CLASS[ids] > 0).any()
@@ -81,9 +81,9 @@ def test_labels_are_semantickittis(tiny_kitti):
     assert (instances[counted] > 0).all()
     assert (instances[~counted] == 0).all()
     height = points[:, 2] + 1.73
-    assert height[ids == 71].max() < height[ids == 70].max()  # trunks end within their leaves
-    assert np.abs(height[np.isin(ids, [40, 44, 60])]).mean() < 0.1  # what is road lies on the ground
-    assert height[np.isin(ids, [50, 80])].max() > 1.73  # what stands beside it is seen above the sensor
+    assert height[ids == 71].max() < height[ids == 70].max()  # trunks end inside the foliage
+    assert np.abs(height[np.isin(ids, [40, 44, 60])]).mean() < 0.1  # road surfaces lie on the ground
+    assert height[np.isin(ids, [50, 80])].max() > 1.73  # objects beside the road reach above the sensor
 
 
 def test_more_sequences_than_the_split_has_are_refused(tmp_path, tiny_kitti):

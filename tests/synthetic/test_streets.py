@@ -1,4 +1,4 @@
-"""What is on the streets, and that lidar and cameras see one world."""
+"""Contents of the synthetic streets, and consistency of lidar and cameras."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def sweep(world: World, parameters: Synthetic, time: float, vehicle: Vehicle = N
 
 
 def test_every_class_is_seen():
-    """Each street shows the lidar nearly all of the 16 classes in a few seconds, two of them all."""
+    """Scan two streets for a few seconds: each shows nearly all of the 16 classes, both together show all."""
     seen = []
     for number in range(2):
         world, parameters = street(number)
@@ -45,7 +45,7 @@ def test_left_out_classes_are_nowhere():
 
 
 def test_an_empty_street():
-    """Nothing but road in the heaviest rain: both sensors still work."""
+    """Scan and photograph a road without objects in the heaviest rain."""
     left_out = tuple(name for name in CLASSES if name != "driveable_surface")
     world, parameters = street(without=left_out, traffic=0, rain=1.0)
     returns = sweep(world, parameters, 0.0)
@@ -87,7 +87,7 @@ def test_things_move_at_their_speed():
 
 @pytest.mark.parametrize("vehicle", [NUSCENES, KITTI], ids=["nuscenes", "kitti"])
 def test_lidar_points_land_on_pixels_of_their_class(vehicle):
-    """Two sensors, one world: at one instant, points fall on pixels that show their class."""
+    """Project lidar points into images of the same instant and compare their classes."""
     world, parameters = street(range_noise=0.0)
     returns = sweep(world, parameters, 1.0, vehicle)
     points, ids = returns.points, returns.category
@@ -104,7 +104,7 @@ def test_lidar_points_land_on_pixels_of_their_class(vehicle):
         inside = (seen[:, 2] > 1) & (column > 0) & (column < width - 1) & (row > 0) & (row < height - 1)
         row, column, label = row[inside].astype(int), column[inside].astype(int), ids[inside]
         depth = (view.depth * camera.directions[2])[row, column]
-        open_ = depth > seen[inside, 2] - 0.5  # the lidar sits higher and looks over some things
+        open_ = depth > seen[inside, 2] - 0.5  # the lidar is mounted higher and sees over some objects
         agree += (view.category[row, column] == label)[open_].sum()
         total += open_.sum()
         hidden += (~open_).sum()

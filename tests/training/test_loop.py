@@ -10,7 +10,7 @@ from clip2scene.pairing.batch import Batch
 from clip2scene.seeding import derive, seed_everything
 from clip2scene.training import loop
 from clip2scene.training.loop import fit, launch, sgd
-from clip2scene.training.record import RunRecord
+from clip2scene.record import RunRecord
 
 EPOCHS = 4
 

@@ -4,7 +4,7 @@ import pytest
 
 from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.training.record import RunRecord
+from clip2scene.record import RunRecord
 
 CONFIG = Config(datasets={})
 

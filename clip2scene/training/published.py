@@ -1,5 +1,6 @@
 """Pre-training checkpoints from and to the files of valeoai/SLidR and runnanchen/CLIP2Scene."""
 
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from clip2scene.config import Config
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
 from clip2scene.files import sha256
-from clip2scene.models.backbones import BACKBONES, build_backbone
+from clip2scene.models.architectures import architecture
+from clip2scene.models.backbones import build_backbone
 from clip2scene.models.published import Parts, from_published, to_published
-from clip2scene.models.weights import MINIMUM_SHARE, load_weights, read_checkpoint, write_checkpoint
+from clip2scene.models.weights import MINIMUM_SHARE, listed, load_published, read_checkpoint, write_checkpoint
+from clip2scene.seeding import seed_everything
 from clip2scene.training.checkpoint import describe, read_pretrained
 
 
@@ -42,17 +45,21 @@ def import_checkpoint(
     _agree(path, checkpoint.get("config"), what)
     weights = _point_network(checkpoint)
     channels = get_dataset(config.datasets[dataset].format).feature_channels
+    seed_everything(0, "import")  # so that what the file lacks has the same values each time
     network = build_backbone(backbone, channels, what["width"])
-    parts = from_published(weights, network, method)
+    try:
+        parts = from_published(weights, network, method)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     placed = len(parts.backbone) + len(parts.heads)
     if placed < MINIMUM_SHARE * len(weights):
         raise InputError(
             f"{path}: {placed} of {len(weights)} tensors have a place in {backbone} of width "
-            f"{what['width']:g}, expected {MINIMUM_SHARE:.0%}; not: {', '.join(list(parts.rest)[:8])}, ..."
+            f"{what['width']:g}, expected {MINIMUM_SHARE:.0%}; not: {listed(list(parts.rest))}"
         )
-    missing = load_weights(network, parts.backbone, path)
-    meta = {**what, "recipe": recipe, "source": path.name, "sha256": sha256(path)}
-    content = {"backbone": parts.backbone, "method": parts.heads, "meta": meta, "rest": parts.rest}
+    missing = load_published(network, parts.backbone, path)
+    meta = {**what, "recipe": recipe, "source": path.name, "sha256": sha256(path), "random": missing}
+    content = {"backbone": network.state_dict(), "method": parts.heads, "meta": meta, "rest": parts.rest}
     write_checkpoint(out, content)
     return parts, missing
 
@@ -69,8 +76,12 @@ def export_checkpoint(path: Path, out: Path) -> None:
     """
     content = read_pretrained(path)
     meta = content["meta"]
-    parts = Parts(content["backbone"], content["method"], content.get("rest", {}))
-    weights = to_published(parts, BACKBONES[meta["backbone"]].network, meta["method"])
+    trained = {
+        name: content["backbone"][name] for name in content["backbone"] if name not in meta.get("random", ())
+    }
+    parts = Parts(trained, content["method"], content.get("rest", {}))
+    network = pkgutil.resolve_name(architecture(meta["backbone"]).network)
+    weights = to_published(parts, network, meta["method"])
     write_checkpoint(out, {"model_points": weights, "config": _settings(meta)})
 
 

@@ -1,0 +1,5 @@
+"""`python -m clip2scene`: the same as the command ``clip2scene``."""
+
+from clip2scene.cli import main
+
+main(prog_name="clip2scene")

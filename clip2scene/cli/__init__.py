@@ -1,0 +1,23 @@
+"""The command line. The Snakemake rules call it, and every stage also runs by hand.
+
+Nothing heavy is imported before the subcommand that needs it runs.
+"""
+
+import gc
+
+from clip2scene.cli.base import main
+from clip2scene.cli.checkpoints import export_checkpoint, import_checkpoint
+from clip2scene.cli.data import check_data, index, subset, superpixels, synthesize, text_embeddings
+from clip2scene.cli.results import collect, figures, mlflow, schema, table, verify
+from clip2scene.cli.runs import clean, run, runs, why
+
+__all__ = ["main"]
+
+gc.set_threshold(50_000)  # what torch's import makes stays: to look through it takes half a second
+for command in (
+    synthesize, index, subset, superpixels, text_embeddings, check_data,
+    run, runs, why, clean,
+    table, collect, figures, mlflow, verify, schema,
+    import_checkpoint, export_checkpoint,
+):  # fmt: skip
+    main.add_command(command)

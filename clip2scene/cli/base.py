@@ -1,0 +1,96 @@
+"""The group of commands, and what its commands share."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from clip2scene.config import load_config
+from clip2scene.errors import InputError, unknown
+from clip2scene.reporting.registry import table_names
+from clip2scene.runs import Run
+from clip2scene.study import Study
+
+
+class _Group(click.Group):
+    """Ends a user's mistake in one line and exit code 2; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "path",
+    envvar="CLIP2SCENE_CONFIG",
+    default="config/config.yaml",
+    show_default=True,
+    show_envvar=True,
+    help="Configuration file (YAML).",
+)
+@click.version_option(package_name="clip2scene")
+@click.pass_context
+def main(context: click.Context, path: str) -> None:
+    """From raw data sets to a table beside CLIP2Scene's published numbers, stage by stage.
+
+    The whole of it: snakemake --cores all results/table_main.csv
+    """
+    context.obj = path
+
+
+dataset_argument = click.argument("dataset")
+table_argument = click.argument("table")
+processes_option = click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes."
+)
+
+
+def study_of(path: str) -> Study:
+    """Read the configuration and its table of experiments."""
+    return Study(load_config(path))
+
+
+def data_set(path: str, dataset: str) -> Study:
+    """Return the study, whose configuration must hold `dataset`."""
+    study = study_of(path)
+    if dataset not in study.config.datasets:
+        raise unknown(f"{path}: datasets", dataset, study.config.datasets)
+    return study
+
+
+def known_table(table: str) -> str:
+    """Return the name of a registered table.
+
+    Raises:
+        InputError: there is no such table; the nearest name is given.
+    """
+    if table not in table_names():
+        raise unknown("table", table, table_names())
+    return table
+
+
+def select(study: Study, names: Iterable[str]) -> list[Run]:
+    """Return the runs that keys, or names of stages or tables, stand for; a run after those it reads from.
+
+    Raises:
+        InputError: a name stands for no run of the study; the nearest name is given.
+    """
+    chosen: set[str] = set()
+    kinds = {run.kind for run in study.runs.values()}
+    for name in names:
+        if name in study.runs:
+            chosen.add(name)
+        elif name in kinds:
+            chosen |= {key for key, run in study.runs.items() if run.kind == name}
+        elif name in table_names():
+            chosen |= study.runs_of(name).keys()
+        else:
+            valid = [*study.runs, *kinds, *table_names()]
+            raise unknown(f"{study.config.experiments}: run, stage or table", name, valid)
+    return [run for key, run in study.runs.items() if key in chosen]

@@ -1,0 +1,116 @@
+"""Compute runs: recognise what is there, keep what is superseded, and call the stage's function."""
+
+import os
+import pkgutil
+import shutil
+from pathlib import Path
+from typing import Any
+
+from clip2scene import layout
+from clip2scene.config import Config
+from clip2scene.errors import InputError
+from clip2scene.files import locked, write_json
+from clip2scene.machine import keep_freed_memory, lease_gpu
+from clip2scene.record import RunRecord, finished, read_description
+from clip2scene.runs import Run
+from clip2scene.stages.base import get_stage
+from clip2scene.study import Study
+from clip2scene.task import Task
+
+
+def compute(study: Study, run: Run, processes: int = 1, part: str = "") -> None:
+    """Compute a run into its folder, unless it is there; a killed one continues where it was.
+
+    Each stage imports its own libraries: fine-tuning starts without CLIP, the teacher without 3D networks.
+    Of two processes that compute the same run, one waits and then takes what the other made.
+
+    Args:
+        study: The study.
+        run: A run with its key, see `Study.keyed`.
+        processes: Worker processes that the stage may use.
+        part: ``K-of-N`` to compute only the K-th of N parts, for a stage that has parts.
+
+    Raises:
+        InputError: bad input, or a run that this one reads is not there. The run is then unfinished.
+    """
+    if study.finished(run):
+        return
+    task = _task(study, run, processes, part)
+    if int(os.environ.get("RANK", 0)) > 0:
+        _call(task)  # the first process of a distributed run answers for all
+        return
+    lock, what = layout.lock(study.config, run), f"{run.kind} {run.key}"
+    fingerprint = task.record.identity.fingerprint
+    if part:
+        with locked(lock, what):
+            adopt(study.config, run, fingerprint)
+            if not task.record.description.exists():
+                task.record.begin(task.config, "cpu")
+        with locked(lock.with_stem(f"{run.key}-{part}"), f"{what}, part {part}"):
+            _call(task)
+        return
+    with locked(lock, what):
+        adopt(study.config, run, fingerprint)
+        if not study.finished(run):
+            _call(task)
+
+
+def adopt(config: Config, run: Run, fingerprint: str) -> None:
+    """Make the run's folder that of `fingerprint`.
+
+    Results of another fingerprint move to ``results/superseded``; earlier results of this one come back.
+    Nothing is deleted.
+    """
+    folder = layout.run_folder(config, run)
+    there = read_description(folder)
+    if there and there["fingerprint"] == fingerprint:
+        return
+    if there:
+        _move(folder, layout.superseded(config, run) / there["fingerprint"][:12])
+    elif folder.exists():
+        if foreign := [path.name for path in folder.iterdir() if not path.name.startswith(".")]:
+            raise InputError(f"{folder}: holds {foreign[0]} and no run.json; expected a run, or nothing")
+        shutil.rmtree(folder)  # a process was killed while it wrote the first run.json
+    earlier = layout.superseded(config, run) / fingerprint[:12]
+    if earlier.exists():
+        _move(earlier, folder)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+
+
+def _task(study: Study, run: Run, processes: int, part: str) -> Task:
+    """Return a run with all that its stage's function needs."""
+    folder = layout.run_folder(study.config, run)
+    record = RunRecord(folder, run.kind, run.seed, study.identity(run))
+    return Task(study.configuration(run.variant), run, record, study.inputs(run), processes, part)
+
+
+def _call(task: Task) -> None:
+    """Call the function of the run's stage."""
+    stage = get_stage(task.run.kind)
+    keep_freed_memory()
+    if stage.gpu:
+        lease_gpu(task.config)
+    pkgutil.resolve_name(stage.function)(task)
+
+
+def write_receipt(study: Study, keys: tuple[str, ...], out: Path) -> None:
+    """Write the receipt of runs that are there: key, fingerprint and the hash of every file.
+
+    Snakemake deletes what a rule declares before it starts the job, so rules declare receipts and nothing
+    that took time to compute.
+
+    Raises:
+        InputError: one of the runs is not finished.
+    """
+    receipts: dict[str, Any] = {}
+    for key in keys:
+        folder = layout.run_folder(study.config, key)
+        if not finished(folder):
+            raise InputError(f"{folder}: the run is not finished")
+        values = read_description(folder)
+        receipts[key] = {name: values[name] for name in ("kind", "fingerprint", "files")}
+    write_json(out, receipts)

@@ -1,0 +1,150 @@
+"""Sections of the configuration on training; `clip2scene.config` imports and re-exports them."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from clip2scene.config_data import Fraction, Positive, Section
+
+
+class TeacherTraining(Section):
+    """Contrastive training of the embedded teacher on crops and captions of synthetic images."""
+
+    steps: Positive = 500
+    """Optimiser steps."""
+    batch_size: Positive = 32
+    """Crops a step."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak learning rate of AdamW, cosine schedule."""
+
+
+class Teacher(Section):
+    """The CLIP model whose dense features (MaskCLIP) are distilled."""
+
+    architecture: str = "embedded"
+    """open_clip architecture, e.g. ViT-B-16; ``embedded`` is the small one that the workflow trains."""
+    pretrained: str = "train"
+    """``train`` (train it here on the synthetic images), an open_clip tag (``openai``), or a local file."""
+    datasets: tuple[str, ...] = Field(default=("nuscenes",), min_length=1)
+    """Synthetic data sets whose captions train it, where `pretrained` is ``train``."""
+    image_scale: float = Field(default=2.0, gt=0)
+    """Images are enlarged by this factor before the image tower."""
+    training: TeacherTraining = TeacherTraining()
+    """Used where `pretrained` is ``train``."""
+
+
+class EncoderTraining(Section):
+    """Self-supervised training of the embedded image encoder."""
+
+    steps: Positive = 50
+    """Optimiser steps."""
+    batch_size: Positive = 16
+    """Images a step."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak learning rate of AdamW, cosine schedule."""
+
+
+class ImageEncoder(Section):
+    """The self-supervised image encoder that PPKT and SLidR distil."""
+
+    architecture: str = "embedded"
+    """timm ResNet, e.g. resnet50; ``embedded`` is a resnet10t with a quarter of its channels."""
+    pretrained: str = "train"
+    """``train`` (train it here without labels), a timm tag, or a local file such as MoCo v2's."""
+    datasets: tuple[str, ...] = Field(default=("nuscenes",), min_length=1)
+    """Data sets whose pre-training images it is trained on, where `pretrained` is ``train``."""
+    training: EncoderTraining = EncoderTraining()
+    """Used where `pretrained` is ``train``."""
+
+
+class Backbone(Section):
+    """A 3D network."""
+
+    width: float = Field(default=0.125, gt=0)
+    """Factor on every channel count; 1 is the published network."""
+    coordinates: Literal["cartesian", "cylindrical"] = "cartesian"
+    """Voxels in x, y, z or, as SLidR quantises nuScenes, in radius, azimuth (1 degree a voxel) and z."""
+
+
+class Optimiser(Section):
+    """SGD with a cosine schedule over the whole run."""
+
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Initial learning rate."""
+    momentum: Fraction = 0.9
+    """Momentum of SGD."""
+    dampening: Fraction = 0.1
+    """Dampening of SGD."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Weight decay."""
+
+
+class Crop(Section):
+    """Random crop of the camera images before the image encoder (SLidR's ResizedCrop)."""
+
+    size: tuple[Positive, Positive] = (96, 176)
+    """Height and width after resizing, pixels; the paper's are 224 and 416."""
+    scale: tuple[Fraction, Fraction] = (0.3, 1.0)
+    """Smallest and largest share of the image's area."""
+    ratio: tuple[float, float] = (14 / 9, 17 / 9)
+    """Smallest and largest ratio of width to height."""
+    minimum_pairs: Positive = 1024
+    """A crop is taken if it keeps this many point-pixel pairs, or `minimum_share` of them."""
+    minimum_share: Fraction = 0.75
+    """See `minimum_pairs`."""
+
+
+class Pretraining(Section):
+    """Pre-training of the 3D network, the same for every method unless `by_method` says otherwise."""
+
+    epochs: Positive = 3
+    """Passes over the pre-training split."""
+    batch_size: Positive = 1
+    """Samples a step."""
+    sweeps: Positive = 3
+    """Sweeps a sample (K), the keyframe included, for methods that use several."""
+    consecutive_sweeps: bool = False
+    """Take the K - 1 sweeps just before the keyframe rather than a random choice of those recorded."""
+    optimiser: Optimiser = Optimiser()
+    """SGD."""
+    images: Positive = 8
+    """Images a sample, drawn at random where a frame has more, as a whole ScanNet scan does."""
+    crop: Crop = Crop()
+    """Image augmentation."""
+    drop_cuboids: bool = False
+    """Drop the points in a random cuboid (DropCuboids), as SLidR and PPKT do and CLIP2Scene does not."""
+    by_method: dict[str, dict[str, Any]] = Field(default={})
+    """Keys of this section that differ for one method, merged deeply, e.g. ``{ppkt: {epochs: 50}}``."""
+
+
+class Finetuning(Section):
+    """Fine-tuning and linear probing on a fraction of the labels: cross-entropy + Lovász, SGD, cosine."""
+
+    epochs: Positive = 2
+    """Passes over the labelled subset."""
+    minimum_steps: int = Field(default=24, ge=0)
+    """Small subsets are repeated until the run has this many optimiser steps."""
+    batch_size: Positive = 2
+    """Frames a step."""
+    optimiser: Optimiser = Optimiser(learning_rate=0.05)
+    """SGD for the backbone."""
+    head_learning_rate: float = Field(default=0.2, gt=0)
+    """Learning rate of the classifier where the backbone was pre-trained (SLidR's lr_head: 2)."""
+    random_learning_rate: float = Field(default=0.05, gt=0)
+    """Learning rate of backbone and classifier where nothing was pre-trained (SLidR issue 11)."""
+    probe_learning_rate: float = Field(default=0.05, gt=0)
+    """Learning rate of the classifier on a frozen backbone (SLidR's README: lr 0.05, lr_head null)."""
+
+
+class Superpixels(Section):
+    """Parameters of SLIC superpixels, as SLidR computes them.
+
+    A method that needs superpixels has such a section, named ``superpixels``, in its settings.
+    """
+
+    segments: Positive = 150
+    """Approximate number of superpixels an image."""
+    compactness: float = 6.0
+    """Weight of distance against colour."""
+    sigma: float = 3.0
+    """Width of the Gaussian blur before segmentation, pixels."""

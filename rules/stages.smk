@@ -1,0 +1,69 @@
+# A rule for every registered stage. A job computes one run, or several of one method that share a process.
+# It declares a receipt: Snakemake deletes what is declared before it starts a job, and runs are never deleted.
+
+
+for name, stage in study.stages.items():
+
+    rule:
+        name:
+            name
+        input:
+            lambda w: study.inputs_of(w.job),
+            # the parts of a run that several machines compute together
+            (
+                gather.superpixels("<receipts>/parts/{{job}}/{scatteritem}.json")
+                if stage.parts and not settings.share_process
+                else []
+            ),
+        output:
+            "<receipts>/{job}.json",
+        log:
+            f"<logs>/{name}/{{job}}.log",
+        benchmark:
+            f"<benchmarks>/{name}/{{job}}.jsonl"
+        wildcard_constraints:
+            job=study.names(name),
+        priority: stage.priority
+        conda:
+            "../environment.yml"
+        threads: (workflow.cores or 1) if stage.cores else settings.threads
+        resources:
+            gpu=study.gpu if stage.gpu else 0,
+        params:
+            runs=lambda w: study.keys(w.job),
+            what=lambda w: study.what(w.job),
+            processes=(workflow.cores or 1) if stage.cores else 1,
+            stamp=lambda w: study.stamp(w.job),
+        message:
+            "{params.what} (progress: {log})"
+        shell:
+            "clip2scene run {params.runs} --receipt {output:q} --processes {params.processes} 2> {log:q}"
+
+    if stage.parts and not settings.share_process:
+
+        rule:
+            name:
+                f"{name}_part"
+            input:
+                lambda w: study.inputs_of(w.job),
+            output:
+                "<receipts>/parts/{job}/{scatteritem}.json",
+            log:
+                f"<logs>/{name}/{{job}}-{{scatteritem}}.log",
+            benchmark:
+                f"<benchmarks>/{name}/{{job}}-{{scatteritem}}.jsonl"
+            wildcard_constraints:
+                job=study.names(name),
+            priority: stage.priority
+            conda:
+                "../environment.yml"
+            threads: settings.threads
+            params:
+                runs=lambda w: study.keys(w.job),
+                what=lambda w: study.what(w.job),
+                stamp=lambda w: study.stamp(w.job),
+            message:
+                "{params.what}, part {wildcards.scatteritem} (progress: {log})"
+            shell:
+                "clip2scene run {params.runs} --part {wildcards.scatteritem} --processes {threads}"
+                " --receipt {output:q} 2> {log:q}"
