@@ -1,40 +1,41 @@
-"""`clip2scene check-data`: what of the data sets is there, and which experiments it is enough for."""
+"""`clip2scene check-data`: count the files of the data sets, and say which experiments can run with them."""
 
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from clip2scene import layout
 from clip2scene.config import Config
-from clip2scene.datasets.index import Index, build, read_index
+from clip2scene.datasets.index import Index, build
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
-from clip2scene.experiments import TEACHER, Experiment, load_experiments
+from clip2scene.experiments import TEACHER, Experiment
 from clip2scene.inventory import Holding, take_inventory
 from clip2scene.method.spec import method_spec
+from clip2scene.study import Study
 
 EXAMPLES = 3
-"""How many of the missing files of one kind are named."""
+"""Number of missing files of one kind that are named."""
 
 Need = tuple[str, str, str]
 """Data set, split and kind."""
 
 
 def check_data(
-    config: Config, datasets: tuple[str, ...], thorough: bool, processes: int
+    study: Study, datasets: tuple[str, ...], thorough: bool, processes: int
 ) -> tuple[list[str], bool]:
     """Check some data sets.
 
     Args:
-        config: The configuration.
-        datasets: Keys of its `datasets`.
+        study: The study.
+        datasets: Keys of its configuration's `datasets`.
         thorough: Read every file rather than look it up.
-        processes: Processes that read.
+        processes: Number of processes that read.
 
     Returns:
-        The report, a line each, and whether everything is there.
+        The lines of the report, and whether everything is there.
     """
+    config = study.configuration()
     report: list[str] = []
     missing: set[Need] = set()
     for name in datasets:
@@ -53,11 +54,11 @@ def check_data(
             for kind, holding in kinds.items()
             if holding.problems
         }
-    return [*report[1:], "", *_rows(config, datasets, missing)], not missing
+    return [*report[1:], "", *_rows(study, datasets, missing)], not missing
 
 
 def _holdings(config: Config, name: str, thorough: bool, processes: int) -> dict[str, dict[str, Holding]]:
-    """The holdings of the splits that the data set must hold, then of those that the configuration uses."""
+    """Return the holdings of the splits that the data set must hold, and of those that are used."""
     section = config.datasets[name]
     dataset = get_dataset(section.format)
     known = (
@@ -69,17 +70,13 @@ def _holdings(config: Config, name: str, thorough: bool, processes: int) -> dict
 
 
 def _index(config: Config, name: str) -> Index:
-    """The data set's index; made for this check alone if the workflow has not made it yet."""
-    section, path = config.datasets[name], layout.index(config, name)
-    if path.exists():
-        return read_index(path, section.root)
+    """Return the data set's index, built for this check alone: the workflow's may be older than the files."""
     with tempfile.TemporaryDirectory() as folder:
-        build(section, Path(folder) / path.name)
-        return read_index(Path(folder) / path.name)
+        return build(config.datasets[name], Path(folder) / "index.parquet")
 
 
 def _table(holdings: dict[str, dict[str, Holding]]) -> Iterator[str]:
-    """Counts, a line a split; then what is missing, the first few of a kind by name."""
+    """Yield the counts, a line a split, then the missing files, the first few of a kind by name."""
     kinds = list(next(iter(holdings.values())))
     cells = [["split", *kinds]]
     for split, found in holdings.items():
@@ -102,24 +99,24 @@ def _count(holding: Holding) -> str:
     return f"{present} of {holding.expected:,}" if holding.problems else present
 
 
-def _rows(config: Config, datasets: tuple[str, ...], missing: set[Need]) -> Iterator[str]:
-    """Which rows of the table of experiments can run, by protocol, and what the others lack."""
+def _rows(study: Study, datasets: tuple[str, ...], missing: set[Need]) -> Iterator[str]:
+    """Yield how many rows of the table of experiments can run, by protocol, and what the others lack."""
     lacks: dict[str, dict[tuple[str, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for number, experiment in enumerate(load_experiments(config), start=1):
-        needs = _needs(config, experiment)
+    for number, experiment in enumerate(study.experiments, start=1):
+        needs = _needs(study.configuration(experiment.variant), experiment)
         if needs & {(name, "", "index") for name in datasets}:
             reasons = (_word(need) for need in needs & missing)
             lacks[experiment.protocol][tuple(sorted(reasons))].append(number)
     for protocol, groups in lacks.items():
         total = sum(map(len, groups.values()))
-        yield f"{protocol}: {len(groups[()])} of {total} rows of {config.experiments} can run"
+        yield f"{protocol}: {len(groups[()])} of {total} rows of {study.config.experiments} can run"
         for reasons, rows in groups.items():
             if reasons:
                 yield f"  not row {_ranges(rows)}: lacks {', '.join(reasons)}"
 
 
 def _ranges(numbers: list[int]) -> str:
-    """Ascending numbers in words, e.g. ``1-3, 5``."""
+    """Return ascending numbers in words, e.g. ``1-3, 5``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -135,7 +132,7 @@ def _word(need: Need) -> str:
 
 
 def _needs(config: Config, experiment: Experiment) -> set[Need]:
-    """The data that an experiment reads."""
+    """Return the data that an experiment reads."""
     target = config.datasets[experiment.target]
     kinds = {"keyframes", "points", "labels"} | ({"images"} if experiment.method == TEACHER else set())
     used = {(experiment.target, target.val_split): kinds}

@@ -1,4 +1,4 @@
-"""What of a data set is there: its files, counted against what its index names and what it must hold."""
+"""Inventory of a data set: its files, counted against those that its index names and those it must hold."""
 
 from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from clip2scene.datasets.frame import Dataset
 from clip2scene.datasets.index import Index
+from clip2scene.datasets.parts import file_of
 from clip2scene.errors import InputError
 from clip2scene.pairing.images import read_image
 
@@ -22,11 +23,11 @@ COLUMNS = {"points": "points", "labels": "labels", "images": "camera_images", "s
 
 @dataclass(frozen=True)
 class Holding:
-    """What a split holds of one kind: keyframes, points, labels, images or sweeps.
+    """Holding of a split in one kind: keyframes, points, labels, images or sweeps.
 
     Attributes:
-        expected: How many there must be; a file that several keyframes name counts once.
-        problems: A line for each that is missing or unreadable.
+        expected: Number that must be there; a file that several keyframes name counts once.
+        problems: A line for each one that is missing or unreadable.
     """
 
     expected: int
@@ -47,12 +48,12 @@ def take_inventory(
     is damaged, or if it does not hold one label for each point.
 
     Args:
-        dataset: What a keyframe has, and how its files are read.
+        dataset: Says what a keyframe has, and reads its files.
         index: Names the files.
-        splits: The splits.
-        keyframes: How many keyframes a split must hold, where that is known.
+        splits: Splits to count.
+        keyframes: Number of keyframes that a split must hold, where that is known.
         thorough: Read every file.
-        processes: Processes that read.
+        processes: Number of processes that read.
 
     Returns:
         Holdings by split and kind.
@@ -80,7 +81,7 @@ def take_inventory(
 
 
 def _split(index: Index, split: str) -> pd.DataFrame:
-    """The rows of a split; there may be none."""
+    """Return the rows of a split; there may be none."""
     try:
         return index.split(split).frames
     except InputError:
@@ -88,13 +89,13 @@ def _split(index: Index, split: str) -> pd.DataFrame:
 
 
 def _names(frames: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Every file of a kind that an index names: keyframe (row of the index), kind, path."""
+    """Return every file of a kind that an index names: keyframe (row of the index), kind, path."""
     paths = frames[COLUMNS[kind]].explode().dropna()
     return pd.DataFrame({"keyframe": paths.index, "kind": kind, "path": paths.to_numpy(object)})
 
 
 def _unnamed(dataset: Dataset, part: pd.DataFrame, split: str, kind: str, named: pd.Series) -> Iterator[str]:
-    """A line for each file that a keyframe should have and the index does not name."""
+    """Yield a line for each file that a keyframe should have and the index does not name."""
     labels = 0 if split in dataset.unlabelled else 1
     each = {"points": 1, "labels": labels, "images": dataset.images_each, "sweeps": 0}[kind]
     lacking = each - named.value_counts().reindex(part.index, fill_value=0)
@@ -103,11 +104,11 @@ def _unnamed(dataset: Dataset, part: pd.DataFrame, split: str, kind: str, named:
 
 
 def _absent(root: Path, paths: pd.Series) -> dict[str, str]:
-    """The files that are not there, each with a line that says so; a folder is listed once."""
+    """Return a line for each file that is not there; a folder is listed once."""
     folders: dict[str, frozenset[str]] = {}
     problems = {}
     for path in tqdm(paths, "files looked up", unit="file"):
-        file = path.partition("#")[0]  # a part of a file is there if the file is
+        file = file_of(path)  # a part of a file is there if the file is
         folder, _, name = file.rpartition("/")
         if folder not in folders:
             listed = (root / folder).iterdir() if (root / folder).is_dir() else ()
@@ -118,7 +119,7 @@ def _absent(root: Path, paths: pd.Series) -> dict[str, str]:
 
 
 def _damaged(dataset: Dataset, index: Index, files: pd.DataFrame, processes: int) -> dict[str, str]:
-    """The files that cannot be read, each with the complaint."""
+    """Return the complaint about each file that cannot be read."""
     points = index.frames["points"].reindex(files["keyframe"])
     tasks = list(zip(files["kind"], files["path"], points, strict=True))
     pool = ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) if processes > 1 else None
@@ -130,7 +131,7 @@ def _damaged(dataset: Dataset, index: Index, files: pd.DataFrame, processes: int
 
 
 def _read(dataset: Dataset, root: Path, task: tuple[str, str, str]) -> str | None:
-    """Read one file (kind, path, the keyframe's points); returns the complaint, if there is one."""
+    """Read one file (kind, path, the keyframe's points) and return the complaint, if there is one."""
     kind, path, points = task
     try:
         if kind == "images":

@@ -74,7 +74,7 @@ class Product:
 
     Attributes:
         run: The run that makes it.
-        file: Name in the run's folder, or an absolute path for what lies elsewhere (a synthetic data set).
+        file: Name in the run's folder; or a Path, for what lies outside the results folder.
         names: Entries of the run's ``products`` that decide what its reader computes; the file itself if
             None. An index has an entry a split and kind, so that new labels re-train no pre-training.
     """

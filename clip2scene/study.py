@@ -178,12 +178,14 @@ class Study:
 
     def inputs(self, run: Run) -> dict[str, Path]:
         """Return the path of every file that a run reads, by role."""
-        return {
-            role: source
-            if isinstance(source, Path)
-            else layout.run_folder(self.config, self.keyed(source.run)) / source.file
-            for role, source in self.reads(run).items()
-        }
+        return {role: self._path(source) for role, source in self.reads(run).items()}
+
+    def _path(self, source: Source) -> Path:
+        if isinstance(source, Path):
+            return source
+        if isinstance(source.file, Path):
+            return source.file  # outside the results folder
+        return layout.run_folder(self.config, self.keyed(source.run)) / source.file
 
     def index(self, dataset: str) -> Path:
         """Return the index of a data set."""

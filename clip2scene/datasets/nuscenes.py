@@ -15,6 +15,7 @@ import pandas as pd
 
 from clip2scene.datasets.binary import read_cloud, read_values
 from clip2scene.datasets.frame import Dataset
+from clip2scene.datasets.vocabulary import NUSCENES_COLOURS, NUSCENES_PROMPTS
 from clip2scene.errors import InputError
 from clip2scene.files import read_json
 
@@ -60,32 +61,8 @@ class NuScenes(Dataset):
         "manmade",
         "vegetation",
     )
-    # As in CLIP2Scene @ f37dae7, utils/prompt_engineering.py, where two names keep their underscores.
-    prompts: ClassVar[tuple[str, ...]] = tuple(
-        name if name in ("traffic_cone", "other_flat") else name.replace("_", " ") for name in classes
-    )
-    # From the devkit's utils/color_map.py.
-    colours: ClassVar[np.ndarray] = np.array(
-        [
-            (112, 128, 144),
-            (220, 20, 60),
-            (255, 127, 80),
-            (255, 158, 0),
-            (233, 150, 70),
-            (255, 61, 99),
-            (0, 0, 230),
-            (47, 79, 79),
-            (255, 140, 0),
-            (255, 99, 71),
-            (0, 207, 191),
-            (175, 0, 75),
-            (75, 0, 75),
-            (112, 180, 60),
-            (222, 184, 135),
-            (0, 175, 0),
-        ],
-        np.uint8,
-    )
+    prompts: ClassVar[tuple[str, ...]] = NUSCENES_PROMPTS
+    colours: ClassVar[np.ndarray] = NUSCENES_COLOURS
 
     # ScaLR and WaffleIron assert the counts of train, val and test; the devkit's tutorial counts 404 in mini.
     keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {

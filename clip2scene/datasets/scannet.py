@@ -18,6 +18,7 @@ from clip2scene.datasets.frame import Dataset
 from clip2scene.datasets.parts import part
 from clip2scene.datasets.ply import read_vertices
 from clip2scene.datasets.sens import read_recording
+from clip2scene.datasets.vocabulary import SCANNET_COLOURS, SCANNET_PROMPTS
 from clip2scene.errors import InputError
 
 NYU40_IDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
@@ -70,35 +71,10 @@ class ScanNet(Dataset):
         "bathtub",
         "other furniture",
     )
-    prompts: ClassVar[tuple[str, ...]] = classes
+    prompts: ClassVar[tuple[str, ...]] = SCANNET_PROMPTS
     feature_channels: ClassVar[int] = 3
     keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {"*": {"train": 1201, "val": 312}}
-    # From ScanNet's BenchmarkScripts/util.py.
-    colours: ClassVar[np.ndarray] = np.array(
-        [
-            (174, 199, 232),
-            (152, 223, 138),
-            (31, 119, 180),
-            (255, 187, 120),
-            (188, 189, 34),
-            (140, 86, 75),
-            (255, 152, 150),
-            (214, 39, 40),
-            (197, 176, 213),
-            (148, 103, 189),
-            (196, 156, 148),
-            (23, 190, 207),
-            (247, 182, 210),
-            (219, 219, 141),
-            (255, 127, 14),
-            (158, 218, 229),
-            (44, 160, 44),
-            (112, 128, 144),
-            (227, 119, 194),
-            (82, 84, 163),
-        ],
-        np.uint8,
-    )
+    colours: ClassVar[np.ndarray] = SCANNET_COLOURS
 
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
         """Build the index in the order of the scan ids, as CLIP2Scene's fraction rule requires.

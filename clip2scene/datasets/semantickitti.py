@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from clip2scene.datasets.binary import read_cloud, read_values
 from clip2scene.datasets.frame import Dataset
+from clip2scene.datasets.vocabulary import SEMANTICKITTI_COLOURS, SEMANTICKITTI_PROMPTS
 from clip2scene.errors import InputError
 
 SPLITS: dict[str, frozenset[int]] = {
@@ -76,33 +77,8 @@ class SemanticKITTI(Dataset):
         "pole",
         "traffic_sign",
     )
-    # As in CLIP2Scene @ f37dae7, utils/prompt_engineering.py, where no name keeps its underscores.
-    prompts: ClassVar[tuple[str, ...]] = tuple(name.replace("_", " ") for name in classes)
-    # From semantic-kitti-api, config/semantic-kitti.yaml (stored there as blue, green, red).
-    colours: ClassVar[np.ndarray] = np.array(
-        [
-            (100, 150, 245),
-            (100, 230, 245),
-            (30, 60, 150),
-            (80, 30, 180),
-            (0, 0, 255),
-            (255, 30, 30),
-            (255, 40, 200),
-            (150, 30, 90),
-            (255, 0, 255),
-            (255, 150, 255),
-            (75, 0, 75),
-            (175, 0, 75),
-            (255, 200, 0),
-            (255, 120, 50),
-            (0, 175, 0),
-            (135, 60, 0),
-            (150, 240, 80),
-            (255, 240, 150),
-            (255, 0, 0),
-        ],
-        np.uint8,
-    )
+    prompts: ClassVar[tuple[str, ...]] = SEMANTICKITTI_PROMPTS
+    colours: ClassVar[np.ndarray] = SEMANTICKITTI_COLOURS
 
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
         """Build the index in the order of the sorted paths, as the released skip rule requires.

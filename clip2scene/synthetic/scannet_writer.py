@@ -37,7 +37,7 @@ _VERTEX = np.dtype(
 VOCABULARY = captions.Vocabulary(
     ids={name: CATEGORIES[name] for name in ScanNet.classes},
     things=tuple(name for name in ScanNet.classes if name not in ("wall", "floor")),
-    prompts=dict(zip(ScanNet.classes, ScanNet.prompts, strict=True)),
+    prompts={name: name for name in ScanNet.classes},
     place="in a room",
     close_ups=4,
     thing_share=0.25,
