@@ -14,6 +14,8 @@ if not workflow.overwrite_configfiles:
 
 study = Workflow(parse_config(config, "configuration"))
 settings = study.config
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    study.hold()
 shell.prefix(f"export CLIP2SCENE_CONFIG={study.file}; ")
 
 

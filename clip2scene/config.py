@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -25,7 +25,7 @@ from clip2scene.config_training import (
     Teacher,
 )
 from clip2scene.errors import InputError
-from clip2scene.method.spec import method_spec
+from clip2scene.method.spec import method_names, method_spec
 
 __all__ = [
     "Backbone", "Config", "Crop", "DatasetConfig", "Finetuning", "ImageEncoder", "Optimiser", "Pretraining",
@@ -111,10 +111,12 @@ class Config(Section):
         the `by_method` in there.
         """
         values = self.pretrain.model_dump(exclude={"by_method"})
-        own = self.datasets[dataset].pretrain
-        for layer in (self.pretrain.by_method.get(method, {}), own, own.get("by_method", {}).get(method, {})):
+        own = dict(self.datasets[dataset].pretrain)
+        own_by_method = own.pop("by_method", {})
+        for layer in (self.pretrain.by_method.get(method, {}), own, own_by_method.get(method, {})):
+            if "by_method" in layer:
+                raise InputError("by_method: found within by_method; expected keys of `pretrain`")
             values = merged(values, layer)
-        values.pop("by_method", None)
         return Pretraining.model_validate(values)
 
     def finetuning(self, dataset: str) -> Finetuning:
@@ -123,9 +125,15 @@ class Config(Section):
         return Finetuning.model_validate(merged(self.finetune.model_dump(), own))
 
     def method(self, name: str) -> Section | None:
-        """Return the typed settings that the method `name` brings; None if it has none."""
-        settings = method_spec(name).settings
-        return settings and settings.model_validate(self.methods.get(name, {}))
+        """Return the typed settings that the method `name` brings; None if it has none.
+
+        Raises:
+            InputError: it has none, and the configuration gives it some.
+        """
+        settings, values = method_spec(name).settings, self.methods.get(name, {})
+        if settings is None and values:
+            raise InputError(f"{next(iter(values))}: method {name} has no settings of its own")
+        return settings and settings.model_validate(values)
 
     def varied(self, variant: str) -> "Config":
         """Return the configuration with a preset of `variants` merged over it; itself for the empty name.
@@ -205,18 +213,32 @@ def _build(source: str, prefix: str, build: Callable[[], T]) -> T:
 
 
 def _explain(item: dict[str, Any], source: str, prefix: str) -> str:
-    key = prefix + ".".join(map(str, item["loc"]))
+    loc = item["loc"]
+    if loc[:1] == ("datasets",) and loc[2:3] == ("synthetic",):
+        loc = loc[:3] + loc[4:]  # without the format, which pydantic adds
+    key = prefix + ".".join(map(str, loc))
     if item["type"] != "extra_forbidden":
         return f"{source}: {key}: {item['msg']}, found {item['input']!r}"
-    names = sorted({name.rpartition(".")[2] for name in _keys(Config)})
-    near = difflib.get_close_matches(str(item["loc"][-1]), names, n=1)
+    places = {name.rpartition(".")[2]: name for name in reversed(list(_all_keys()))}
+    near = difflib.get_close_matches(str(loc[-1]), sorted(places), n=1)
+    if near == [loc[-1]]:  # a key of another section
+        near = [places[loc[-1]]]
     return f"{source}: {key}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _all_keys() -> Iterator[str]:
+    """Yield every key of the configuration and of the methods' own settings, dotted."""
+    yield from _keys(Config)
+    for method in method_names():
+        if settings := method_spec(method).settings:
+            yield from _keys(settings, f"methods.{method}.")
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield every key of a section and of those below it, dotted."""
     for name, field in section.model_fields.items():
         yield prefix + name
-        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+        below = f"{prefix}{name}.<name>." if get_origin(field.annotation) is dict else f"{prefix}{name}."
+        for part in (field.annotation, *get_args(field.annotation)):
             if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from _keys(part, f"{prefix}{name}.")
+                yield from _keys(part, below)

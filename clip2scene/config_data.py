@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -111,6 +111,15 @@ class DatasetConfig(Section):
     """Keys of the section `pretrain` that this data set has otherwise, whatever the method."""
     finetune: dict[str, Any] = {}
     """Keys of the section `finetune` that this data set has otherwise."""
+
+    @field_validator("pretrain")
+    @classmethod
+    def _by_method_holds_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a `by_method` that is not a mapping of mappings."""
+        by_method = values.get("by_method", {})
+        if not (isinstance(by_method, dict) and all(isinstance(own, dict) for own in by_method.values())):
+            raise ValueError("by_method: expected methods, each with keys of the section `pretrain`")
+        return values
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from clip2scene.errors import InputError
 
@@ -77,15 +77,21 @@ def locked(path: str | Path, what: str) -> Iterator[None]:
         path: Lock file.
         what: Name of the locked work, for the line that says that this process waits.
     """
+    with lock(path, what):
+        yield
+
+
+def lock(path: str | Path, what: str) -> IO[str]:
+    """Take a lock between processes and return its file, which holds it until it is closed; see `locked`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{what}: another process is at it; waiting for {path}", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{what}: another process is at it; waiting for {path}", file=sys.stderr, flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -94,18 +100,55 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
+@contextmanager
+def reading(path: str | Path, expected: str, *damage: type[Exception]) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into one clear line.
+
+    Args:
+        path: The file.
+        expected: What it should be, for the message, e.g. ``an image``.
+        damage: Errors that a reader raises for a damaged file, beside those of the system and of encodings.
+
+    Raises:
+        InputError: the file is missing, is a folder, may not be read, or is damaged.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected {expected}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; expected {expected}") from None
+    except (UnicodeError, *damage) as error:
+        raise InputError(f"{path}: expected {expected}, found a damaged file ({first_line(error)})") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or first_line(error)}; expected {expected}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_text(path: str | Path, expected: str) -> str:
+    """Read a text file in UTF-8; a byte order mark is left out.
+
+    Raises:
+        InputError: see `reading`.
+    """
+    with reading(path, expected):
+        return Path(path).read_text(encoding="utf-8-sig")
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, cannot be read or is not JSON.
     """
-    try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
+    with reading(path, "a JSON file", json.JSONDecodeError, RecursionError):
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
 
 
 def sha256(path: str | Path) -> str:

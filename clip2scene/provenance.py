@@ -93,7 +93,8 @@ def _executed(node: Any) -> Any:
     if isinstance(node, list):
         return [_executed(item) for item in node if not _is_bare_string(item)]
     if not isinstance(node, ast.AST):
-        return node if node is None or isinstance(node, str | int | bool) else repr(node)
+        plain = node is None or isinstance(node, str | int | bool)
+        return node if plain else [type(node).__name__, repr(node)]  # 0.07 is not "0.07"
     fields = {name: _executed(value) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind")}
     return [type(node).__name__, {name: value for name, value in fields.items() if value not in (None, [])}]
 

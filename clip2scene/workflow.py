@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from clip2scene import layout
-from clip2scene.files import read_json
+from clip2scene.files import lock, read_json
 from clip2scene.machine import gpu_nodes
 from clip2scene.provenance import code_hash, digest
 from clip2scene.reporting.registry import table_module, table_names
@@ -20,6 +20,14 @@ from clip2scene.study import Study
 
 class Workflow(Study):
     """A study as Snakemake sees it: jobs of one run each, or of several that share a process."""
+
+    def hold(self) -> None:
+        """Wait until no other workflow works on this results folder, then keep others waiting.
+
+        Two workflows with one results folder so end as if one had come after the other.
+        """
+        path = layout.lock(self.config, "workflow")
+        self._held = lock(path, f"workflow on {self.config.results}")
 
     @cached_property
     def tables(self) -> list[str]:

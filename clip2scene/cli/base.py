@@ -14,14 +14,20 @@ from clip2scene.study import Study
 
 
 class _Group(click.Group):
-    """Ends a user's mistake in one line and exit code 2; a bug keeps its traceback."""
+    """Ends a user's mistake, or the system's refusal, in one line and exit code 2; a bug keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except InputError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2)
+            message = str(error)
+        except OSError as error:  # a full disk, a folder that may not be written
+            if error.filename is None and error.strerror is None:
+                raise
+            message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        # a progress bar may stand on the line
+        click.echo(f"\nerror: {' '.join(message.split())}", err=True)
+        sys.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

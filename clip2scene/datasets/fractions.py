@@ -118,8 +118,13 @@ def digest(ids: Sequence[str]) -> str:
 def _listed(index: Index, file: Path) -> list[str]:
     """Return the ids that a user's file lists, in the order of the index."""
     try:
-        return index.subset(file.read_text().split()).ids
+        ids = index.subset(file.read_text().split()).ids
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected a text file with a keyframe id a line") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: is no text; expected a keyframe id a line") from None
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
+    if not ids:
+        raise InputError(f"{file}: is empty; expected a keyframe id a line")
+    return ids

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 
@@ -20,7 +21,7 @@ def survey(root: Path, folders: Iterable[str] = ()) -> str:
     waiting = [root / folder for folder in folders or ("",)]
     with ThreadPoolExecutor(16) as pool:  # network file systems answer slowly, and many at a time
         while waiting:
-            found = list(pool.map(_list, waiting))
+            found = list(pool.map(partial(_list, root), waiting))
             waiting = [Path(entry) for folders_in, _ in found for entry in folders_in]
             entries += [
                 f"{os.path.relpath(path, root)}\0{size}" for _, files in found for path, size in files
@@ -28,7 +29,7 @@ def survey(root: Path, folders: Iterable[str] = ()) -> str:
     return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()
 
 
-def _list(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
+def _list(root: Path, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
     """Return the folders in a folder, and its files with their sizes; hidden ones are left out."""
     folders, files = [], []
     try:
@@ -36,9 +37,10 @@ def _list(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
+                if entry.is_symlink() and _leads_back(Path(entry.path), folder, root):
+                    continue
                 if entry.is_dir():
-                    if not (entry.is_symlink() and _is_above(Path(entry.path), folder)):
-                        folders.append(entry.path)
+                    folders.append(entry.path)
                 elif entry.is_file():
                     files.append((entry.path, entry.stat().st_size))
     except (FileNotFoundError, NotADirectoryError):
@@ -46,6 +48,13 @@ def _list(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
     return folders, files
 
 
-def _is_above(link: Path, folder: Path) -> bool:
-    """Say whether a link leads to a folder that it lies in, so that following it would never end."""
-    return folder.resolve().is_relative_to(link.resolve())
+def _leads_back(link: Path, folder: Path, root: Path) -> bool:
+    """Say whether a link leads to itself, or to a folder on the way from the root, so that it never ends."""
+    try:
+        target = link.resolve(strict=True)
+    except FileNotFoundError:
+        return False
+    except (OSError, RuntimeError):  # it leads to itself; a RuntimeError before Python 3.13
+        return True
+    way = (folder, *folder.parents)[: len(folder.relative_to(root).parts) + 1]
+    return any(place.resolve().is_relative_to(target) for place in way)

@@ -4,6 +4,7 @@ Every score, interval and table is read from these files, so that another metric
 """
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def read_confusion(path: Path, classes: int) -> dict[str, np.ndarray]:
             counts = {name: file[name] for name in file.files if name in POINT_SETS}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected confusion matrices") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: expected confusion matrices, found a damaged file ({error})") from None
     expected = (classes + 1, classes + 1)
     for name, values in counts.items():
