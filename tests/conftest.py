@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from clip2scene.config import DatasetConfig, Rooms, Synthetic
+from clip2scene.config import Config, DatasetConfig, Rooms, Synthetic
 from clip2scene.datasets.index import build
 from clip2scene.pairing.batch import Batch
+from clip2scene.record import Identity, RunRecord
+from clip2scene.runs import Run
+from clip2scene.study import Study
+from clip2scene.task import Task
 
 TINY_ROOMS = Rooms(
     train_rooms=2, val_rooms=1, images=3, image_size=(48, 64), depth_size=(36, 48), vertex_spacing=0.12
@@ -34,6 +39,25 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tiny")
     generate(DatasetConfig(root=root, version="v1.0-tiny", synthetic=TINY), seed=0, processes=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_streets(tiny_root: Path) -> DatasetConfig:
+    """Return the section of `tiny_root`, whose synthetic images have captions."""
+    return DatasetConfig(root=tiny_root, version="v1.0-tiny", synthetic=TINY)
+
+
+@pytest.fixture(scope="session")
+def link_made() -> Callable[..., None]:
+    return _link_made
+
+
+def _link_made(study: Study, **made: Path) -> None:
+    """Link to data sets that are made already, by name, where the study would make them."""
+    for name, root in made.items():
+        place = study.configuration().datasets[name].root
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(root)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +97,28 @@ def tiny_index(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("index") / "index.parquet"
     build(DatasetConfig(root=tiny_root, version="v1.0-tiny", sweeps=4), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., RunRecord]:
+    return _make_record
+
+
+def _make_record(folder: Path, kind: str = "pretrain", seed: int = 0, **identity: Any) -> RunRecord:
+    """Return the record of a run in `folder`; `identity` holds fields of its Identity, empty by default."""
+    values = {"fields": {}, "settings": {}, "code": {}} | identity
+    return RunRecord(folder, kind, seed, Identity(kind, **values))
+
+
+@pytest.fixture(scope="session")
+def make_task() -> Callable[..., Task]:
+    return _make_task
+
+
+def _make_task(config: Config, run: Run, folder: Path, inputs: dict[str, Path] | None = None) -> Task:
+    """Return a task that computes `run` into `folder` from the files `inputs`, by role."""
+    record = _make_record(folder, run.kind, run.seed, fields=run.fields())
+    return Task(config, run, record, inputs or {})
 
 
 @pytest.fixture

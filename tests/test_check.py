@@ -9,8 +9,12 @@ from click.testing import CliRunner
 
 from clip2scene.check import EXAMPLES
 from clip2scene.cli import main
+from clip2scene.config import Synthetic, load_config
 from clip2scene.datasets.index import read_index
 from clip2scene.datasets.nuscenes import NuScenes
+from clip2scene.study import Study
+
+TINY = Synthetic(train_scenes=2, val_scenes=1, keyframes=2)
 
 EXPERIMENTS = (
     "protocol	method	recipe	backbone	pretrain	target	percent	rule	pretrain_seeds	seeds",
@@ -33,6 +37,7 @@ def check(data, tmp_path):
     values = {
         "experiments": str(tmp_path / "experiments.tsv"),
         "results": str(tmp_path / "results"),
+        "teacher": {"pretrained": "openai"},
         "datasets": {
             "nuscenes": {"root": str(data), "version": "v1.0-tiny", "pretrain_split": "train", "sweeps": 4}
         },
@@ -50,8 +55,8 @@ def check(data, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def frames(tiny_index):
-    return read_index(tiny_index).split("train").frames
+def frames(tiny_index, tiny_root):
+    return read_index(tiny_index, tiny_root).split("train").frames
 
 
 def counts(lines, split):
@@ -142,3 +147,21 @@ def test_no_data_at_all(check, data):
 def test_a_data_set_that_is_not_configured(check):
     _, code = check("nuscene")
     assert code == 2
+
+
+def test_a_synthetic_data_set_is_looked_for_where_the_workflow_makes_it(check, data, tmp_path):
+    """In a folder of its own below the root, named after its fingerprint."""
+    path = tmp_path / "config.yaml"
+    values = yaml.safe_load(path.read_text())
+    root, synthetic = tmp_path / "synthetic", TINY.model_dump(mode="json", exclude={"format"})
+    values["datasets"]["nuscenes"] |= {"root": str(root), "synthetic": synthetic}
+    path.write_text(yaml.safe_dump(values))
+    made = Study(load_config(path)).configuration().datasets["nuscenes"].root
+    assert made.parent == root
+    lines, code = check()
+    assert f"{made}: no such folder; expected the root of a nuscenes data set; the workflow makes it" in lines
+    assert code == 1
+    shutil.copytree(data, made)
+    lines, code = check()
+    assert counts(lines, "val")[0] == "2"
+    assert code == 0

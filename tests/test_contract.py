@@ -5,29 +5,28 @@ runs on tiny synthetic data sets and on the real nuScenes keyframe, whose points
 that contain them.
 """
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from clip2scene import layout
+from clip2scene.compute import compute
 from clip2scene.config import Config, DatasetConfig
-from clip2scene.datasets import fractions
-from clip2scene.datasets.index import build, load_frame, read_index
+from clip2scene.datasets.index import load_frame, read_index
 from clip2scene.datasets.registry import dataset_names, get_dataset
+from clip2scene.evaluation.confusion import read_confusion
+from clip2scene.evaluation.metrics import Scores
 from clip2scene.experiments import Experiment
+from clip2scene.files import read_json
 from clip2scene.method.spec import method_names, method_spec
 from clip2scene.models.backbones import build_backbone
-from clip2scene.models.prompts import write_text_embeddings
 from clip2scene.models.weights import read_checkpoint
-from clip2scene.pairing.superpixels import write_superpixels
-from clip2scene.stages import compute
+from clip2scene.runs import Run
+from clip2scene.study import Study
 from clip2scene.synthetic.generate import WRITERS
 from clip2scene.training.checkpoint import load_backbone
-from clip2scene.workflow import Workflow
 
 METHODS = [name for name in method_names() if method_spec(name).implementation]
 WITH_TEXT = [name for name in METHODS if "text" in method_spec(name).needs]
@@ -48,7 +47,7 @@ def experiments_on(dataset: str) -> list[str]:
     ]
     for name in METHODS:
         shared = {
-            "method": name, "recipe": method_spec(name).recipes[0], "pretrain": dataset, "target": dataset,
+            "method": name, "recipe": next(iter(method_spec(name).recipes)), "pretrain": dataset, "target": dataset,
             "pretrain_seeds": "0",
         }  # fmt: skip
         rows.append({"protocol": "finetune", "percent": "100", "seeds": "0", **shared})
@@ -60,15 +59,19 @@ def experiments_on(dataset: str) -> list[str]:
     return [experiment(**row) for row in rows]
 
 
-def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> Workflow:
-    """Return a workflow in which every stage takes seconds; the teacher trains on all tiny captions."""
+def study(folder, name: str, data: DatasetConfig, streets: DatasetConfig) -> Study:
+    """Return a study in which every stage takes seconds; the teacher trains on all tiny captions."""
     table = experiments_on(name)
     (folder / "experiments.tsv").write_text("\n".join(["\t".join(Experiment.model_fields), *table]) + "\n")
-    datasets = {"captions": DatasetConfig(root=tiny_root, version="v1.0-tiny", synthetic={}), name: data}
+    sections = {"captions": streets, name: data}
+    datasets = {
+        name: section.model_copy(update={"root": folder / "data" / name}) if section.synthetic else section
+        for name, section in sections.items()
+    }
     captioned = [
         name for name, section in datasets.items() if section.synthetic and section.synthetic.captioned
     ]
-    return Workflow(
+    return Study(
         Config(
             experiments=folder / "experiments.tsv",
             results=folder / "results",
@@ -83,81 +86,93 @@ def workflow(folder: Path, tiny_root: Path, name: str, data: DatasetConfig) -> W
     )
 
 
-def make(experiment: Workflow, dataset: str) -> None:
-    """Compute all runs on a data set, after the files that workflow rules make for them."""
-    config = experiment.config
-    data, index = config.datasets[dataset], layout.index(config, dataset)
-    build(data, index)
-    fractions.write(index, data.train_split, "all", 100, layout.subset(config, dataset, "", 100))
-    cut = layout.superpixels(config, dataset)
-    write_superpixels(index, data.pretrain_split, config.pretrain.superpixels, cut)
-    for key, run in experiment.runs.items():
-        compute(experiment, key)
-        if run.kind == "teacher":
-            prompts = get_dataset(data.format).prompts
-            write_text_embeddings(layout.teacher(config), prompts, layout.text(config, dataset))
-
-
 @pytest.fixture(scope="module", params=[*WRITERS, "keyframe"])
-def made(request, tiny_root, tiny_kitti, tiny_rooms, tmp_path_factory):
+def made(request, tiny_streets, tiny_kitti, tiny_rooms, link_made, tmp_path_factory):
     """Compute the runs of every method on a tiny synthetic data set per format, and on the real keyframe."""
-    folder = tmp_path_factory.mktemp(request.param)
-    tiny = DatasetConfig(root=tiny_root, version="v1.0-tiny")
+    name, folder = request.param, tmp_path_factory.mktemp(request.param)
+    tiny = DatasetConfig(root=tiny_streets.root, version="v1.0-tiny")
     data = {"nuscenes": tiny, "semantickitti": tiny_kitti, "scannet": tiny_rooms}
-    if request.param == "keyframe":
+    if name == "keyframe":
         from clip2scene.synthetic.real_keyframe import write_keyframe
 
         shared = request.getfixturevalue("shared_data")
-        data["keyframe"] = DatasetConfig(root=folder / "data", version="v1.0-keyframe")
-        write_keyframe(shared / "nuscenes_scene-0061", folder / "data", "v1.0-keyframe")
-    experiment = workflow(folder, tiny_root, request.param, data[request.param])
-    make(experiment, request.param)
-    return experiment, request.param
+        data[name] = DatasetConfig(root=folder / "download", version="v1.0-keyframe")
+        write_keyframe(shared / "nuscenes_scene-0061", folder / "download", "v1.0-keyframe")
+    made = study(folder, name, data[name], tiny_streets)
+    sections = {"captions": tiny_streets, name: data[name]}
+    link_made(made, **{name: section.root for name, section in sections.items() if section.synthetic})
+    for run in made.runs.values():
+        compute(made, run)
+    return made, name
 
 
-def metrics(experiment: Workflow, kind: str, method: str) -> dict:
-    (run,) = [run for run in experiment.runs.values() if (run.kind, run.method) == (kind, method)]
-    return json.loads(layout.metrics(experiment.config, run).read_text())
+def run_of(study: Study, kind: str, method: str) -> Run:
+    (run,) = [run for run in study.runs.values() if (run.kind, run.method) == (kind, method)]
+    return run
+
+
+def scores_of(study: Study, kind: str, method: str, points: str = "all") -> Scores:
+    run = run_of(study, kind, method)
+    classes = get_dataset(study.config.datasets[run.target].format).classes
+    counts = read_confusion(layout.run_folder(study.config, run) / "confusion.npz", len(classes))
+    return Scores(classes, counts[points].sum(axis=0))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_method_steps_and_its_checkpoint_reloads(made, method):
-    experiment, dataset = made
-    losses = metrics(experiment, "pretrain", method)["losses"]
+    study, dataset = made
+    run = run_of(study, "pretrain", method)
+    folder = layout.run_folder(study.config, run)
+    losses = read_json(folder / "metrics.json")["losses"]
     assert all(math.isfinite(value) for value in losses.values())
-    (run,) = [run for run in experiment.runs.values() if (run.kind, run.method) == ("pretrain", method)]
-    channels = get_dataset(experiment.config.datasets[dataset].format).feature_channels
-    backbone = build_backbone(run.backbone, channels, experiment.config.backbones[run.backbone].width)
-    path = layout.checkpoint(experiment.config, run)
-    assert load_backbone(path, backbone)["method"] == method
-    saved = read_checkpoint(path)["backbone"]
+    channels = get_dataset(study.config.datasets[dataset].format).feature_channels
+    backbone = build_backbone(run.backbone, channels, study.config.backbones[run.backbone].width)
+    assert load_backbone(folder / "checkpoint.pt", backbone)["method"] == method
+    saved = read_checkpoint(folder / "checkpoint.pt")["backbone"]
     assert all(torch.equal(tensor, saved[name]) for name, tensor in backbone.state_dict().items())
 
 
 @pytest.mark.parametrize("method", [*METHODS, "random"])
 def test_method_is_fine_tuned_and_evaluated(made, method):
-    experiment, dataset = made
-    scores = metrics(experiment, "finetune", method)["scores"]
-    assert 0 <= scores["miou"] <= 1
-    assert np.sum(scores["confusion"][1:]) == scores["points"] == labelled_points(experiment, dataset)
+    study, dataset = made
+    scores = scores_of(study, "predict", method)
+    assert 0 <= scores.miou <= 1
+    assert scores.points == labelled_points(study, dataset)
 
 
 @pytest.mark.parametrize("method", WITH_TEXT)
 def test_method_is_evaluated_without_annotations(made, method):
-    experiment, dataset = made
-    found = metrics(experiment, "annotation_free", method)
-    teacher = metrics(experiment, "projection", "maskclip_projection")
-    assert found["scores"]["points"] == labelled_points(experiment, dataset)
-    assert found["scores_visible"]["points"] == teacher["scores"]["points"]  # evaluated on the same points
+    study, dataset = made
+    assert scores_of(study, "annotation_free", method).points == labelled_points(study, dataset)
+    found = scores_of(study, "annotation_free", method, "visible")
+    teacher = scores_of(study, "projection", "maskclip_projection", "visible")
+    # evaluated on the same points, so that each class has as many
+    np.testing.assert_array_equal(found.confusion[1:].sum(axis=1), teacher.confusion[1:].sum(axis=1))
+    assert found.points > 0
 
 
-def labelled_points(experiment: Workflow, dataset: str) -> int:
-    return sum((frame.labels > 0).sum() for frame in frames(experiment, dataset, "val"))
+def test_every_run_is_recognised_as_finished(made):
+    """Computed again by another process, which has only the files to go by, nothing would be computed."""
+    study, _ = made
+    again = Study(study.config)
+    assert list(again.runs) == list(study.runs)
+    assert all(again.finished(run) for run in again.runs.values())
 
 
-def frames(experiment: Workflow, dataset: str, split: str):
-    section = experiment.config.datasets[dataset]
-    index = read_index(layout.index(experiment.config, dataset), section.root).split(split)
+def test_every_cell_is_filled_by_predictions(made):
+    study, _ = made
+    for experiment in study.experiments:
+        for run in study.cell(experiment):
+            assert (layout.run_folder(study.config, run) / "confusion.npz").is_file()
+
+
+def labelled_points(study: Study, dataset: str) -> int:
+    return sum((frame.labels > 0).sum() for frame in frames(study, dataset, "val"))
+
+
+def frames(study: Study, dataset: str, split: str):
+    section = study.configuration().datasets[dataset]
+    index = read_index(study.index(dataset), section.root).split(split)
     rows = index.frames.itertuples()
     return [
         load_frame(get_dataset(section.format), index.root, row, sweeps=range(len(row.sweep_lags)))
@@ -166,9 +181,9 @@ def frames(experiment: Workflow, dataset: str, split: str):
 
 
 def test_frames_are_what_the_contract_says(made):
-    experiment, name = made
-    dataset = get_dataset(experiment.config.datasets[name].format)
-    for frame in frames(experiment, name, "val"):
+    study, name = made
+    dataset = get_dataset(study.config.datasets[name].format)
+    for frame in frames(study, name, "val"):
         n = len(frame.points)
         assert frame.points.shape == (n, 3)
         assert frame.features.shape == (n, dataset.feature_channels)

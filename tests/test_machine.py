@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ from clip2scene.config import Config
 from clip2scene.errors import InputError
 
 CONFIG = Config(datasets={"any": {"root": "data"}})
+NOBODY = 65534
 HOLD = """
 import os
 import sys
 from pathlib import Path
 from clip2scene.config import Config
 from clip2scene.machine import lease_gpu
-lease_gpu(Config(datasets={"any": {"root": "data"}}), Path(sys.argv[1]), Path(sys.argv[1]))
+lease_gpu(Config(datasets={"any": {"root": "data"}}), Path(sys.argv[1]), Path(sys.argv[-1]))
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """
@@ -48,19 +50,39 @@ def test_tensors_come_without_faulting_in_every_page():
 @pytest.fixture
 def devices(tmp_path, monkeypatch):
     """Simulate a machine with two GPUs."""
-    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that monkeypatch restores its old value
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores its old value
+        monkeypatch.delenv(name)
     monkeypatch.setattr(machine, "_leases", [])
     yield tmp_path
     for lock in machine._leases:
         os.close(lock)
 
 
+def only(devices: Path, *numbers: int) -> None:
+    """Leave these device nodes alone in the folder, as in a container that was given some GPUs."""
+    for node in machine.gpu_nodes(devices):
+        node.unlink()
+    for number in numbers:
+        (devices / f"nvidia{number}").touch()
+
+
 def other_job(devices) -> subprocess.Popen:
     command = [sys.executable, "-c", HOLD, str(devices)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def refused(devices: Path, locks: Path) -> str:
+    """Return what another job says that finds no free GPU."""
+    command = [sys.executable, "-c", HOLD, str(devices), str(locks)]
+    kept = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    job = subprocess.run(
+        command, env=kept, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert job.returncode == 1
+    return job.stderr
 
 
 def test_jobs_never_share_a_gpu_and_leave_it_when_they_end(devices):
@@ -85,3 +107,62 @@ def test_what_a_scheduler_gave_is_kept(devices, monkeypatch):
 def test_a_job_on_the_processor_takes_none(devices):
     machine.lease_gpu(CONFIG.model_copy(update={"device": "cpu"}), devices, devices)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_the_only_gpu_of_a_container_is_device_0(devices):
+    """Its node is nvidia3: the lock has this number, by which all jobs of the machine know the GPU."""
+    only(devices, 3)
+    machine.lease_gpu(CONFIG, devices, devices)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as the nodes are numbered
+    assert [path.name for path in devices.glob("*.lock")] == ["clip2scene-gpu-3.lock"]
+    assert "all 1 GPUs of this machine are taken" in refused(devices, devices)
+
+
+def test_nodes_of_any_numbers_are_devices_0_and_1(devices):
+    only(devices, 5, 2)
+    jobs = [other_job(devices)]
+    found = [jobs[0].stdout.readline().strip()]
+    assert [path.name for path in devices.glob("*.lock")] == ["clip2scene-gpu-2.lock"]
+    jobs.append(other_job(devices))
+    found.append(jobs[1].stdout.readline().strip())
+    for job in jobs:
+        job.kill()
+        job.communicate()
+    assert found == ["0", "1"]
+    assert {path.name for path in devices.glob("*.lock")} == {f"clip2scene-gpu-{n}.lock" for n in (2, 5)}
+
+
+def test_nodes_are_in_the_order_of_their_numbers(devices):
+    only(devices, 10, 9, 2)
+    (devices / "nvidia-caps").mkdir()
+    assert [node.name for node in machine.gpu_nodes(devices)] == ["nvidia2", "nvidia9", "nvidia10"]
+
+
+@pytest.fixture
+def locks():
+    """A folder that every user may write into, as /tmp."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o1777)
+        yield Path(folder)
+
+
+def test_the_lock_file_of_another_user_can_be_locked(devices, locks):
+    """It can only be read. Root may write everything, so a root process takes another user's rights."""
+    lock = locks / "clip2scene-gpu-0.lock"
+    lock.touch(0o444)
+    lock.chmod(0o444)
+    nodes = locks / "dev"  # pytest's folder is closed to other users
+    nodes.mkdir(0o755)
+    (nodes / "nvidia0").touch()
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(NOBODY)
+        with pytest.raises(PermissionError):
+            lock.open("a")
+        machine.lease_gpu(CONFIG, nodes, locks)
+    finally:
+        os.seteuid(user)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    assert "all 1 GPUs of this machine are taken" in refused(nodes, locks)

@@ -14,7 +14,10 @@ from clip2scene.study import Study
 
 
 class _Group(click.Group):
-    """Ends a user's mistake, or the system's refusal, in one line and exit code 2; a bug keeps its traceback."""
+    """Ends a mistake of the user, or a refusal of the system, in one line and exit code 2.
+
+    A bug keeps its traceback.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -25,9 +28,18 @@ class _Group(click.Group):
             if error.filename is None and error.strerror is None:
                 raise
             message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-        # a progress bar may stand on the line
-        click.echo(f"\nerror: {' '.join(message.split())}", err=True)
+        _close_progress_bars()
+        click.echo(f"error: {' '.join(message.split())}", err=True)
         sys.exit(2)
+
+
+def _close_progress_bars() -> None:
+    """End the lines of progress bars, so that what follows stands on a line of its own."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(getattr(tqdm, "_instances", ())):
+            bar.close()
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

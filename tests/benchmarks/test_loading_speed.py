@@ -70,7 +70,7 @@ def test_opening_a_full_size_index(benchmark, tmp_path):
     path = tmp_path / "index.parquet"
     write_index(path, Index("nuscenes", tmp_path, full_size_index()))
     benchmark.extra_info["MiB"] = path.stat().st_size / 2**20
-    benchmark.pedantic(lambda: read_index(path).split("parametrize"), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(lambda: read_index(path, tmp_path).split("parametrize"), rounds=5, warmup_rounds=1)
 
 
 @cache
@@ -78,16 +78,14 @@ def synthetic(folder: Path) -> Index:
     """Generate keyframes of nuScenes' size: about 30,000 points per sweep, images of 900 x 1600 pixels."""
     data = DatasetConfig(root=folder / "data", version="v1.0-synthetic", synthetic=FULL_SIZE)
     generate(data, seed=0, processes=os.cpu_count())
-    build(data, folder / "index.parquet")
-    return read_index(folder / "index.parquet").split("train")
+    return build(data, folder / "index.parquet").split("train")
 
 
 @cache
 def real(folder: Path, source: Path) -> Index:
     """Index the real keyframe; its own sweep also serves as the earlier sweeps, which are not available."""
     write_keyframe(source, folder / "data", "v1.0-keyframe")
-    build(DatasetConfig(root=folder / "data", version="v1.0-keyframe"), folder / "index.parquet")
-    index = read_index(folder / "index.parquet")
+    index = build(DatasetConfig(root=folder / "data", version="v1.0-keyframe"), folder / "index.parquet")
     points = index.frames["points"].iloc[0]
     earlier = {
         "sweep_points": [[points] * 9],
@@ -136,8 +134,7 @@ def test_sample(benchmark, index):
 def test_sample_with_superpixels(benchmark, index, tmp_path):
     """Measure samples for SLidR: one sweep, with superpixels."""
     path = tmp_path / "superpixels.arrow"
-    index_path = index.root.with_name("index.parquet")
-    write_superpixels(index_path, "train", Superpixels(), path, cores=os.cpu_count())
+    write_superpixels(index, "train", Superpixels(), path, cores=os.cpu_count())
     measure(benchmark, samples(index, ("images", "superpixels"), path), 40)
 
 

@@ -20,8 +20,8 @@ def devkit(tiny_root):
 
 
 @pytest.fixture(scope="module")
-def index(tiny_index):
-    return read_index(tiny_index)
+def index(tiny_index, tiny_root):
+    return read_index(tiny_index, tiny_root)
 
 
 def test_every_keyframe_has_a_row_in_the_order_of_the_scene_table(devkit, index):
@@ -86,10 +86,10 @@ def test_an_index_is_read_back_the_same_and_moves_with_its_data(index, tmp_path,
 def test_a_file_that_is_no_index_is_refused(tmp_path):
     path = tmp_path / "index.parquet"
     with pytest.raises(InputError, match="no such file"):
-        read_index(path)
+        read_index(path, tmp_path)
     path.write_text("id,points")
     with pytest.raises(InputError, match=r"index\.parquet: not a Parquet file"):
-        read_index(path)
+        read_index(path, tmp_path)
     pd.DataFrame({"id": ["a"]}).to_parquet(path)
     with pytest.raises(InputError, match="sweep_points"):
-        read_index(path)
+        read_index(path, tmp_path)

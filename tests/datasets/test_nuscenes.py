@@ -79,9 +79,7 @@ def as_version(tiny_root, tmp_path):
 
 
 def index_of(root, version, tmp_path):
-    out = tmp_path / "index.parquet"
-    build(DatasetConfig(root=root, version=version), out)
-    return read_index(out)
+    return build(DatasetConfig(root=root, version=version), tmp_path / "index.parquet")
 
 
 def test_mini_is_read_by_its_own_splits_and_by_the_official_ones(as_version, tmp_path):
@@ -109,9 +107,9 @@ def test_the_test_version_has_neither_labels_nor_annotations(as_version, tmp_pat
         LabelledSamples(NuScenes(), index, 0.1, False, augment=False, seed=0)[0]
 
 
-def test_sweeps_are_the_latest_first_at_twenty_a_second(tiny_index):
+def test_sweeps_are_the_latest_first_at_twenty_a_second(tiny_index, tiny_root):
     """Check the lags, seconds before the keyframe; a scene's first keyframe may have few sweeps."""
-    for row in read_index(tiny_index).frames.itertuples():
+    for row in read_index(tiny_index, tiny_root).frames.itertuples():
         assert len(row.sweep_lags) == len(row.sweep_points)
         np.testing.assert_allclose(row.sweep_lags, 0.05 * np.arange(1, len(row.sweep_lags) + 1), atol=0.011)
 
@@ -127,7 +125,7 @@ def test_a_real_keyframe_is_read_whole(shared_data):
 @pytest.fixture
 def frame(tiny_index, tiny_root, tmp_path):
     """Return root and index row of a keyframe, copied so that a test may damage its files."""
-    row = read_index(tiny_index).frames.iloc[0]
+    row = read_index(tiny_index, tiny_root).frames.iloc[0]
     for path in (row.points, row.labels):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tiny_root / path, tmp_path / path)
@@ -197,6 +195,6 @@ def test_a_version_without_lidarseg_has_frames_without_labels(tiny_root, tmp_pat
     root = tmp_path / "data"
     shutil.copytree(tiny_root, root)
     (root / "v1.0-tiny" / "lidarseg.json").unlink()
-    build(DatasetConfig(root=root, version="v1.0-tiny"), tmp_path / "index.parquet")
-    row = read_index(tmp_path / "index.parquet").frames.iloc[0]
+    index = build(DatasetConfig(root=root, version="v1.0-tiny"), tmp_path / "index.parquet")
+    row = index.frames.iloc[0]
     assert load_frame(NuScenes(), root, row).labels is None

@@ -1,18 +1,18 @@
-import json
-
 import numpy as np
 import pytest
 
 from clip2scene.config import Config
 from clip2scene.datasets import fractions
-from clip2scene.datasets.index import build, load_frame, read_index
+from clip2scene.datasets.index import build, load_frame
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.experiments import Experiment, load_experiments
+from clip2scene.evaluation import tuned
+from clip2scene.evaluation.confusion import read_confusion
 from clip2scene.models.backbones import build_backbone
 from clip2scene.models.weights import write_checkpoint
+from clip2scene.runs import Run
+from clip2scene.training import finetune
 from clip2scene.training.checkpoint import describe
-from clip2scene.training.finetune import finetune
-from clip2scene.record import RunRecord
 
 
 @pytest.fixture
@@ -35,8 +35,7 @@ def config(tiny_root, tiny_kitti, tiny_rooms, tmp_path) -> Config:
 @pytest.mark.parametrize("name", ["nuscenes", "semantickitti", "scannet"])
 def test_points_are_the_data_set_s_own_and_have_one_feature(config, name, tmp_path):
     data = config.datasets[name]
-    build(data, tmp_path / "index.parquet")
-    index = read_index(tmp_path / "index.parquet")
+    index = build(data, tmp_path / "index.parquet")
     row = index.frames.iloc[0]
     frame = load_frame(get_dataset(data.format), index.root, row)
     original = load_frame(get_dataset(name), index.root, row)
@@ -45,7 +44,7 @@ def test_points_are_the_data_set_s_own_and_have_one_feature(config, name, tmp_pa
     np.testing.assert_array_equal(frame.features, np.ones((len(frame.points), 1), np.float32))
 
 
-def test_a_network_of_streets_is_fine_tuned_on_rooms(config, tmp_path):
+def test_a_network_of_streets_is_fine_tuned_on_rooms(config, tmp_path, make_task):
     row = {"protocol": "finetune", "method": "slidr", "backbone": "spvcnn", "pretrain": "nuscenes"}
     row |= {"target": "scannet", "percent": "100", "pretrain_seeds": "0", "seeds": "0"}
     lines = (Experiment.model_fields, [row.get(name, "") for name in Experiment.model_fields])
@@ -57,9 +56,16 @@ def test_a_network_of_streets_is_fine_tuned_on_rooms(config, tmp_path):
     content = {"backbone": streets.state_dict(), "method": {}, "meta": meta}
     write_checkpoint(tmp_path / "pretrained.pt", content)
     index, subset = tmp_path / "index.parquet", tmp_path / "all.json"
-    build(config.datasets["scannet"], index)
-    fractions.write(index, "train", "all", 100, subset)
-    run = RunRecord(tmp_path / "run", "finetune", {}, 0, {}, "")
-    finetune(config, "spvcnn", tmp_path / "pretrained.pt", "scannet", index, subset, run)
-    scores = json.loads((run.folder / "metrics.json").read_text())["scores"]
-    assert len(scores["iou"]) == len(get_dataset("scannet").classes)
+    rooms = build(config.datasets["scannet"], index)
+    fractions.write_subset(subset, rooms.split("train").ids, split="train", rule="all", percent=100)
+    fields = {"method": "slidr", "backbone": "spvcnn", "pretrain": "nuscenes", "target": "scannet"}
+    inputs = {"index": index, "subset": subset, "network": tmp_path / "pretrained.pt"}
+    tuning = make_task(config, Run("finetune", pretrain_seed=0, **fields), tmp_path / "tuned", inputs)
+    finetune.compute(tuning)
+    inputs = {"index": index, "network": tuning.record.checkpoint}
+    run = Run("predict", protocol="finetune", pretrain_seed=0, **fields)
+    task = make_task(config, run, tmp_path / "predicted", inputs)
+    tuned.compute(task)
+    counts = read_confusion(task.record.folder / "confusion.npz", len(get_dataset("scannet").classes))["all"]
+    assert len(counts) == len(rooms.split("val"))
+    assert counts[:, 1:].sum() > 0

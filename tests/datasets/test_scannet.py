@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clip2scene.config import DatasetConfig
-from clip2scene.datasets.index import build, load_frame, read_index
+from clip2scene.datasets.index import build, load_frame
 from clip2scene.datasets.scannet import NYU40_TO_CLASS, SPLIT_MD5, ScanNet, official_split
 from clip2scene.datasets.sens import read_recording, write_recording
 from clip2scene.errors import InputError
@@ -111,9 +111,7 @@ def root(tmp_path):
 @pytest.fixture(params=["scannet_frames_25k", "scans"])
 def index(request, root):
     """Build the index from either image layout; the frames are the same."""
-    out = root / "index.parquet"
-    build(DatasetConfig(format="scannet", root=root, version=request.param), out)
-    return read_index(out)
+    return build(DatasetConfig(format="scannet", root=root, version=request.param), root / "index.parquet")
 
 
 def test_official_lists_are_those_behind_published_numbers():
@@ -171,8 +169,8 @@ def test_an_unmeasured_depth_shows_nothing(root):
     Image.fromarray(np.zeros(DEPTH, np.uint16)).save(
         root / "scannet_frames_25k" / "scene0191_00" / "depth" / "000000.png"
     )
-    build(DatasetConfig(format="scannet", root=root, version="scannet_frames_25k"), root / "index.parquet")
-    frame = load_frame(ScanNet(), root, read_index(root / "index.parquet").frames.iloc[0])
+    config = DatasetConfig(format="scannet", root=root, version="scannet_frames_25k")
+    frame = load_frame(ScanNet(), root, build(config, root / "index.parquet").frames.iloc[0])
     assert set(pair(frame).image.tolist()) == {1}
 
 
@@ -181,8 +179,8 @@ def test_long_recordings_are_thinned_to_every_hundredth_frame(root):
     image, depth = jpeg(0), np.zeros(DEPTH)
     for frames, expected in ((1000, range(0, 1000, 100)), (40, range(0, 40, 5)), (5, range(5))):
         recording(path, [image] * frames, [depth] * frames, [POSE] * frames)
-        build(DatasetConfig(format="scannet", root=root, version="scans"), root / "index.parquet")
-        row = read_index(root / "index.parquet").subset([scan]).frames.iloc[0]
+        index = build(DatasetConfig(format="scannet", root=root, version="scans"), root / "index.parquet")
+        row = index.subset([scan]).frames.iloc[0]
         assert list(row.camera_names) == [f"{number:06d}" for number in expected]
 
 
@@ -190,14 +188,12 @@ def test_missing_scans_have_rows_and_are_named_when_read(root):
     """Index missing scans too, as nuScenes' tables do; `clip2scene check-data` counts them."""
     config = DatasetConfig(format="scannet", root=root, version="scans")
     shutil.rmtree(root / "scans" / "scene0191_01")
-    build(config, root / "index.parquet")
-    row = read_index(root / "index.parquet").subset(["scene0191_01"]).frames.iloc[0]
+    row = build(config, root / "index.parquet").subset(["scene0191_01"]).frames.iloc[0]
     assert len(row.camera_names) == 0
     with pytest.raises(InputError, match=r"scene0191_01_vh_clean_2\.ply: no such file"):
         load_frame(ScanNet(), root, row)
     (root / "scannetv2_train.txt").unlink()
-    build(config, root / "index.parquet")
-    assert len(read_index(root / "index.parquet").split("train")) == 1201
+    assert len(build(config, root / "index.parquet").split("train")) == 1201
 
 
 def test_what_is_no_scannet_is_refused(root):
@@ -214,8 +210,8 @@ def test_what_is_no_scannet_is_refused(root):
 
 def test_the_test_split_may_be_absent(root):
     shutil.rmtree(root / "scans_test")
-    build(DatasetConfig(format="scannet", root=root, version="scans"), root / "index.parquet")
-    assert read_index(root / "index.parquet").ids == list(SCANS)[:3]
+    index = build(DatasetConfig(format="scannet", root=root, version="scans"), root / "index.parquet")
+    assert index.ids == list(SCANS)[:3]
 
 
 def cut(path):

@@ -5,7 +5,7 @@ import pytest
 
 from clip2scene.config import DatasetConfig, Pretraining
 from clip2scene.datasets.fractions import frame_skip
-from clip2scene.datasets.index import build, load_frame, read_index
+from clip2scene.datasets.index import build, load_frame
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.datasets.semantickitti import SPLITS, SemanticKITTI, SemanticKITTIReleased
 from clip2scene.errors import InputError
@@ -21,9 +21,7 @@ SCANS = (4541, 1101, 4661, 801, 271, 2761, 1101, 1101, 4071, 1591, 1201)  # per 
 
 @pytest.fixture(scope="module")
 def index(tiny_kitti, tmp_path_factory):
-    path = tmp_path_factory.mktemp("index") / "index.parquet"
-    build(tiny_kitti, path)
-    return read_index(path)
+    return build(tiny_kitti, tmp_path_factory.mktemp("index") / "index.parquet")
 
 
 @pytest.fixture
@@ -41,8 +39,7 @@ def real(shared_data, tmp_path_factory):
         (root / "sequences/00" / folder).mkdir(parents=True)
         source = shared_data / "semantickitti/sequence-00" / f"000000.{suffix}"
         (root / "sequences/00" / folder / source.name).symlink_to(source)
-    build(DatasetConfig(format="semantickitti", root=root, sweeps=0), root / "index.parquet")
-    return read_index(root / "index.parquet")
+    return build(DatasetConfig(format="semantickitti", root=root, sweeps=0), root / "index.parquet")
 
 
 def test_a_real_scan_is_read_whole(real):
@@ -179,8 +176,7 @@ def test_scans_and_labels_are_enough_without_sweeps(copy, tmp_path):
         shutil.rmtree(sequence / "image_2")
     with pytest.raises(InputError, match=r"00/calib\.txt: no such file; expected a calibration"):
         build(copy, tmp_path / "index.parquet")
-    build(copy.model_copy(update={"sweeps": 0}), tmp_path / "index.parquet")
-    index = read_index(tmp_path / "index.parquet")
+    index = build(copy.model_copy(update={"sweeps": 0}), tmp_path / "index.parquet")
     assert len(index) == 9
     assert index.frames["timestamp"].tolist()[:3] == [0, 100_000, 200_000]
     assert load_frame(SemanticKITTI(), index.root, index.frames.iloc[8]).labels.max() > 0
@@ -188,8 +184,7 @@ def test_scans_and_labels_are_enough_without_sweeps(copy, tmp_path):
 
 def test_one_missing_image_is_told_apart(copy, tmp_path):
     (copy.root / "sequences/01/image_2/000001.png").unlink()
-    build(copy, tmp_path / "index.parquet")
-    index = read_index(tmp_path / "index.parquet")
+    index = build(copy, tmp_path / "index.parquet")
     assert [len(images) for images in index.split("train").frames["camera_images"]] == [1, 1, 1, 1, 0, 1]
     with pytest.raises(InputError, match="1 of 6 frames have no image, the first is 01/000001"):
         PretrainingSamples(SemanticKITTI(), index.split("train"), Pretraining(), {"images"}, 0.1, False, 0)

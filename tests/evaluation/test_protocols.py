@@ -1,6 +1,6 @@
 """Pre-training, annotation-free evaluation, fine-tuning and probing on a world of three classes."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,23 +9,30 @@ import torch
 from PIL import Image
 from torch import nn
 
-from clip2scene.config import Config
+from clip2scene.config import Checkpoint, Config
 from clip2scene.datasets import fractions
 from clip2scene.datasets.index import Index, write_index
+from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.errors import InputError
-from clip2scene.evaluation import annotation_free
+from clip2scene.evaluation import annotation_free, tuned
+from clip2scene.evaluation.confusion import read_confusion
 from clip2scene.evaluation.metrics import Scores
-from clip2scene.method.base import Method, Resources
+from clip2scene.files import read_json
+from clip2scene.method.base import Method
 from clip2scene.method.spec import MethodSpec
 from clip2scene.models.weights import read_checkpoint, write_checkpoint
+from clip2scene.record import finished
+from clip2scene.runs import Run
+from clip2scene.training import finetune
 from clip2scene.training import pretrain as pretraining
-from clip2scene.training.finetune import Segmenter, finetune, parameter_groups
-from clip2scene.record import RunRecord
+from clip2scene.training.checkpoint import describe
+from clip2scene.training.finetune import Segmenter, parameter_groups
 
 CATEGORIES = np.array([0, 17, 24, 30])  # lidarseg: noise, car, driveable surface, vegetation
 CLASSES = np.array([0, 4, 11, 16])  # of the challenge
 FRAMES = 6
 CAMERA = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])  # looks along x
+RUN = Run("pretrain", method="aligned", backbone="spvcnn", pretrain="nuscenes", target="nuscenes")
 
 
 @pytest.fixture(scope="module")
@@ -109,47 +116,70 @@ def aligned(monkeypatch):
     monkeypatch.setattr(pretraining, "method_spec", lambda name: MethodSpec("here:Aligned"))
 
 
-def record(folder, kind, seed=0):
-    return RunRecord(folder, kind, {}, seed, {}, "")
-
-
-def scores_of(run, name="scores"):
-    values = json.loads((run.folder / "metrics.json").read_text())
-    return Scores.from_json(values[name])
-
-
-def pretrain(world, folder):
-    root, config = world
-    run = record(folder, "pretrain")
-    resources = Resources()
-    pretraining.pretrain(
-        config, "aligned", "", "spvcnn", "nuscenes", resources, root / "index.parquet", None, run
-    )
-    return run
-
-
-def tune(world, folder, kind="finetune", checkpoint=None, seed=0, **settings):
-    root, config = world
-    config = config.model_copy(update={"finetune": config.finetune.model_copy(update=settings)})
-    run = record(folder, kind, seed)
-    finetune(config, "spvcnn", checkpoint, "nuscenes", root / "index.parquet", root / "subset.json", run)
-    return run
+def scores_of(record, points="all"):
+    counts = read_confusion(record.folder / "confusion.npz", 16)[points]
+    return Scores(NuScenes.classes, counts.sum(axis=0))
 
 
 @pytest.fixture
-def ask_oracle(world, aligned, monkeypatch, tmp_path):
+def pretrain(world, aligned, make_task):
+    """Pre-trains by the method `Aligned` and returns the run's record."""
+    root, config = world
+
+    def pretrain(folder):
+        task = make_task(config, replace(RUN, target=""), folder, {"index": root / "index.parquet"})
+        pretraining.compute(task)
+        return task.record
+
+    return pretrain
+
+
+@pytest.fixture
+def tune(world, make_task):
+    """Fine-tunes or probes and returns the run's record."""
+    root, config = world
+
+    def tune(folder, kind="finetune", checkpoint=None, seed=0, config=config, recipe="", **settings):
+        config = config.model_copy(update={"finetune": config.finetune.model_copy(update=settings)})
+        inputs = {"index": root / "index.parquet", "subset": root / "subset.json"}
+        inputs |= {"network": checkpoint} if checkpoint else {}
+        task = make_task(config, replace(RUN, kind=kind, seed=seed, recipe=recipe), folder, inputs)
+        finetune.compute(task)
+        return task.record
+
+    return tune
+
+
+@pytest.fixture
+def predict(world, make_task):
+    """Predicts the validation split with a fine-tuned or probed network and returns the run's record."""
+    root, config = world
+
+    def predict(folder, network, protocol="finetune"):
+        run = replace(RUN, kind="predict", protocol=protocol)
+        inputs = {"index": root / "index.parquet", "network": network.checkpoint}
+        task = make_task(config, run, folder, inputs)
+        tuned.compute(task)
+        return task.record
+
+    return predict
+
+
+@pytest.fixture
+def ask_oracle(world, aligned, make_task, monkeypatch, tmp_path):
     """Evaluates the network that knows everything on the data set of an index."""
     root, config = world
     monkeypatch.setattr(annotation_free, "build_backbone", lambda *arguments: Oracle())
-    meta = {"method": "aligned", "recipe": "", "backbone": "spvcnn", "width": 1.0, "coordinates": "cartesian"}
     rest = {"linear.weight": torch.zeros(16, 16), "linear.bias": torch.zeros(16)}
-    write_checkpoint(tmp_path / "oracle.pt", {"backbone": {}, "method": rest, "meta": meta})
 
-    def ask(index):
-        run = record(tmp_path / "run", "annotation_free")
-        oracle = tmp_path / "oracle.pt"
-        annotation_free.evaluate_annotation_free(config, oracle, root / "text.pt", "nuscenes", index, run)
-        return run
+    def ask(index, config=config, recipe="", changed=()):
+        meta = describe(config, "aligned", "spvcnn", "nuscenes") | {"recipe": ""} | dict(changed)
+        write_checkpoint(tmp_path / "oracle.pt", {"backbone": {}, "method": rest, "meta": meta})
+        inputs = {"index": index, "text": root / "text.pt", "network": tmp_path / "oracle.pt"}
+        run = replace(RUN, kind="annotation_free", recipe=recipe)
+        task = make_task(config, run, tmp_path / "run", inputs)
+        annotation_free.compute(task)
+        return task.record
 
     return ask
 
@@ -158,67 +188,76 @@ def test_without_images_every_point_is_scored_and_none_as_seen(world, ask_oracle
     root, _ = world
     bare = {name: [] for name in _row(0) if name.startswith("camera_")}
     rows = [_row(number) | bare for number in range(FRAMES)]
-    frames = pd.DataFrame(rows)
-    write_index(tmp_path / "index.parquet", Index("nuscenes", root, frames))
-    run = ask_oracle(tmp_path / "index.parquet")
-    assert scores_of(run).miou == 1.0
-    assert "scores_visible" not in json.loads((run.folder / "metrics.json").read_text())
+    write_index(tmp_path / "index.parquet", Index("nuscenes", root, pd.DataFrame(rows)))
+    record = ask_oracle(tmp_path / "index.parquet")
+    assert scores_of(record).miou == 1.0
+    assert set(read_confusion(record.folder / "confusion.npz", 16)) == {"all"}
 
 
 def test_a_perfect_network_scores_one_and_every_point_is_counted(world, ask_oracle):
     root, _ = world
-    run = ask_oracle(root / "index.parquet")
-    labels, ahead = [], []
-    for number in (4, 5):
+    record = ask_oracle(root / "index.parquet")
+    counts = read_confusion(record.folder / "confusion.npz", 16)
+    assert counts["all"].shape == counts["visible"].shape == (2, 17, 17)
+    for place, number in enumerate((4, 5)):  # the validation split, keyframe by keyframe
         points = np.fromfile(root / f"{number}.bin", np.float32).reshape(-1, 5)
         x, y, z = points[:, :3].T.astype(np.float64)
-        labels.append(CLASSES[(points[:, 3] // 60).astype(int)])
+        labels = CLASSES[(points[:, 3] // 60).astype(int)]
         u, v = 32 - 32 * y / x, 16 - 32 * z / x
-        ahead.append((x > 1) & (u > 0) & (u < 63) & (v > 0) & (v < 31))
-    labels, ahead = np.concatenate(labels), np.concatenate(ahead)
-    for name, counted in (("scores", labels), ("scores_visible", labels[ahead])):
-        scores = scores_of(run, name)
-        expected = np.diag(np.bincount(counted, minlength=17))[1:]
-        np.testing.assert_array_equal(scores.confusion[1:], expected)
-        assert (scores.miou, scores.present) == (1.0, (np.bincount(counted)[1:] > 0).sum())
+        ahead = (x > 1) & (u > 0) & (u < 63) & (v > 0) & (v < 31)
+        for name, counted in (("all", labels), ("visible", labels[ahead])):
+            expected = np.diag(np.bincount(counted, minlength=17))[1:]
+            np.testing.assert_array_equal(counts[name][place][1:], expected)
+    for name in ("all", "visible"):
+        scores = scores_of(record, name)
+        seen = scores.confusion[1:].any(axis=1).sum()  # the camera sees no vegetation
+        assert (scores.miou, scores.present, seen) == (1.0, 3 if name == "all" else 2, scores.present)
         assert scores.miou_released == 1.0
-    kept = np.load(run.folder / "predictions.npz")
+    kept = np.load(record.folder / "predictions.npz")
     seen = kept["labels"] > 0
     np.testing.assert_array_equal(kept["prediction"][seen], kept["labels"][seen])
 
 
-def test_pretraining_hands_its_backbone_on(world, aligned, tmp_path):
-    run = pretrain(world, tmp_path / "pretrain")
-    checkpoint = read_checkpoint(run.checkpoint)
+def test_pretraining_hands_its_backbone_on(world, pretrain, tune, tmp_path):
+    record = pretrain(tmp_path / "pretrain")
+    checkpoint = read_checkpoint(record.checkpoint)
     assert set(checkpoint["method"]) == {"linear.weight", "linear.bias"}
+    assert checkpoint["meta"] == describe(world[1], "aligned", "spvcnn", "nuscenes") | {
+        "recipe": "",
+        "seed": 0,
+    }
     assert checkpoint["meta"]["width"] == 0.125
-    metrics = json.loads((run.folder / "metrics.json").read_text())
-    assert metrics["losses"]["loss"] < run.logged()[0]["loss"]
+    metrics = read_json(record.folder / "metrics.json")
+    assert metrics["losses"]["loss"] < record.logged()[0]["loss"]
 
-    again = pretrain(world, tmp_path / "again")
-    assert run.checkpoint.read_bytes() == again.checkpoint.read_bytes()
+    again = pretrain(tmp_path / "again")
+    assert record.checkpoint.read_bytes() == again.checkpoint.read_bytes()
 
-    probe = tune(world, tmp_path / "probe", "linear_probe", run.checkpoint, epochs=1)
+    probe = tune(tmp_path / "probe", "linear_probe", record.checkpoint, epochs=1)
     probed = read_checkpoint(probe.checkpoint)["state_dict"]
     for name, tensor in checkpoint["backbone"].items():  # batch norm statistics included
         assert torch.equal(probed[f"backbone.{name}"], tensor), name
 
 
-def test_finetuning_learns(world, tmp_path):
-    scores = scores_of(tune(world, tmp_path))
+def test_finetuning_learns(tune, predict, tmp_path):
+    network = tune(tmp_path / "tuned")
+    assert not (network.folder / "confusion.npz").exists()  # another run predicts
+    scores = scores_of(predict(tmp_path / "predicted", network))
     assert scores.miou > 0.9
     assert scores.confusion[:, 0].sum() == 0  # class 0 is never predicted
 
 
-def test_finetuning_is_a_function_of_its_seed(world, tmp_path):
-    first, second, other = (tune(world, tmp_path / str(i), seed=i // 2, epochs=1) for i in range(3))
-    assert scores_of(first).to_json() == scores_of(second).to_json()
-    assert first.checkpoint.read_bytes() == second.checkpoint.read_bytes()
-    assert first.checkpoint.read_bytes() != other.checkpoint.read_bytes()
+def test_finetuning_is_a_function_of_its_seed(tune, predict, tmp_path):
+    networks = [tune(tmp_path / str(i), seed=i // 2, epochs=1) for i in range(3)]
+    first, second, other = (network.checkpoint.read_bytes() for network in networks)
+    assert first == second != other
+    records = [predict(tmp_path / f"predicted-{i}", networks[i]) for i in range(2)]
+    first, second = ((record.folder / "confusion.npz").read_bytes() for record in records)
+    assert first == second
 
 
-def test_small_subsets_are_repeated_up_to_the_minimum_of_steps(world, tmp_path):
-    run = tune(world, tmp_path, epochs=2, minimum_steps=7)
+def test_small_subsets_are_repeated_up_to_the_minimum_of_steps(tune, tmp_path):
+    run = tune(tmp_path, epochs=2, minimum_steps=7)
     assert run.logged()[-1]["step"] + 1 == 8  # 2 steps an epoch, 2 epochs, twice
 
 
@@ -237,14 +276,54 @@ def test_learning_rates_of_backbone_and_head(world):
     assert rates(frozen=True, pretrained=True) == [(0.05, head)]
 
 
-def test_a_checkpoint_of_another_network_is_refused(world, aligned, tmp_path):
+def test_a_checkpoint_of_another_network_is_refused(world, pretrain, tune, tmp_path):
     root, config = world
-    checkpoint = pretrain(world, tmp_path / "pretrain").checkpoint
+    checkpoint = pretrain(tmp_path / "pretrain").checkpoint
     wider = config.model_copy(
         update={"backbones": {"spvcnn": config.backbones["spvcnn"].model_copy(update={"width": 0.25})}}
     )
-    with pytest.raises(InputError, match=r"tensors, expected at least 95%.*stem"):
-        tune((root, wider), tmp_path / "run", checkpoint=checkpoint)
-    assert not (tmp_path / "run" / "metrics.json").exists()
+    with pytest.raises(InputError, match=r"pretrain/checkpoint\.pt: stem\S+ has the shape .*; expected"):
+        tune(tmp_path / "run", checkpoint=checkpoint, config=wider)
+    assert not finished(tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
     with pytest.raises(InputError, match=r"text\.pt: found embeddings, prompts; expected"):
-        tune(world, tmp_path / "run", checkpoint=root / "text.pt")
+        tune(tmp_path / "run", checkpoint=root / "text.pt")
+
+
+def test_a_network_that_was_not_tuned_does_not_predict(pretrain, predict, tmp_path):
+    """A pre-training checkpoint has a backbone and no classifier; nothing of it is used."""
+    with pytest.raises(InputError, match=r"pretrain/checkpoint\.pt: lacks backbone\.stem"):
+        predict(tmp_path / "run", pretrain(tmp_path / "pretrain"))
+    assert not (tmp_path / "run" / "confusion.npz").exists()
+
+
+DISAGREEING = {
+    "method": "slidr", "backbone": "minkunet14a", "width": 0.5, "coordinates": "cylindrical",
+    "dataset": "other", "split": "val", "voxel_size": 0.1, "recipe": "paper",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DISAGREEING)
+def test_a_checkpoint_that_is_not_what_the_row_says_is_refused(name, world, ask_oracle, tune, tmp_path):
+    """Both protocols that start from a file: its voxels, for example, would be of another size."""
+    root, config = world
+    from_file = {"published": Checkpoint(file=tmp_path / "oracle.pt")}
+    config = config.model_copy(update={"checkpoints": from_file})
+    message = rf"oracle\.pt: {name} is {DISAGREEING[name]!r}; expected"
+    with pytest.raises(InputError, match=message):
+        ask_oracle(root / "index.parquet", config, "published", {name: DISAGREEING[name]})
+    with pytest.raises(InputError, match=message):
+        tune(tmp_path / "tuned", checkpoint=tmp_path / "oracle.pt", config=config, recipe="published")
+
+
+def test_a_split_without_labels_is_refused(world, ask_oracle, tmp_path):
+    root, _ = world
+    for number in (4, 5):
+        np.zeros(500, np.uint8).tofile(tmp_path / f"{number}.labels")
+    rows = [_row(number) for number in range(FRAMES)]
+    for row in rows[4:]:
+        row["labels"] = str(tmp_path / row["labels"])
+    write_index(tmp_path / "index.parquet", Index("nuscenes", root, pd.DataFrame(rows)))
+    with pytest.raises(InputError, match="data set nuscenes, split val, all points: no point has a label"):
+        ask_oracle(tmp_path / "index.parquet")
+    assert not (tmp_path / "run" / "confusion.npz").exists()

@@ -24,19 +24,20 @@ NEEDS = ("images", "sweeps", "superpixels")
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_index, tmp_path_factory):
+def folder(tiny_index, tiny_root, tmp_path_factory):
     """Write superpixels and an index with as many rows as a nuScenes split, over files of few keyframes."""
     folder = tmp_path_factory.mktemp("many")
-    write_superpixels(tiny_index, "train", Superpixels(segments=20), folder / "superpixels.arrow")
-    few = read_index(tiny_index).split("train")
+    few = read_index(tiny_index, tiny_root).split("train")
+    write_superpixels(few, "train", Superpixels(segments=20), folder / "superpixels.arrow")
     frames = pd.concat([few.frames] * (ROWS // len(few)), ignore_index=True)
     frames["id"] = [f"frame-{number}" for number in range(len(frames))]
     write_index(folder / "index.parquet", replace(few, frames=frames))
+    (folder / "data").symlink_to(tiny_root)
     return folder
 
 
 def samples_of(folder):
-    index = read_index(folder / "index.parquet").split("train")
+    index = read_index(folder / "index.parquet", folder / "data").split("train")
     config = Pretraining(sweeps=3, crop=Crop(size=(24, 44)))
     return PretrainingSamples(NuScenes(), index, config, NEEDS, 0.2, False, 0, folder / "superpixels.arrow")
 

@@ -2,7 +2,7 @@ import numpy as np
 
 from clip2scene.config import DatasetConfig
 from clip2scene.datasets.frame import Camera
-from clip2scene.datasets.index import build, load_frame, read_index
+from clip2scene.datasets.index import build, load_frame
 from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.pairing.projection import pair, project
 from clip2scene.synthetic.real_keyframe import write_keyframe
@@ -21,8 +21,8 @@ def test_pairs_of_a_real_keyframe_are_as_many_as_its_readme_says(shared_data, tm
     """Run the whole chain from nuScenes' tables through the index to the pairs."""
     root, out = tmp_path / "real", tmp_path / "index.parquet"
     write_keyframe(shared_data / "nuscenes_scene-0061", root, "v1.0-keyframe")
-    build(DatasetConfig(root=root, version="v1.0-keyframe"), out)
-    frame = load_frame(NuScenes(), root, read_index(out).frames.iloc[0])
+    index = build(DatasetConfig(root=root, version="v1.0-keyframe"), out)
+    frame = load_frame(NuScenes(), root, index.frames.iloc[0])
     pairs = pair(frame)
     found = {camera.name: int((pairs.image == i).sum()) for i, camera in enumerate(frame.cameras)}
     assert found == README_COUNTS

@@ -16,8 +16,8 @@ CONFIG = Pretraining(sweeps=3, crop=Crop(size=(24, 44)))
 
 
 @pytest.fixture(scope="module")
-def index(tiny_index):
-    return read_index(tiny_index).split("train")
+def index(tiny_index, tiny_root):
+    return read_index(tiny_index, tiny_root).split("train")
 
 
 def samples(index, needs=("images", "sweeps"), config=CONFIG, seed=0, superpixels=None):
@@ -89,9 +89,9 @@ def test_a_sample_holds_what_is_needed_and_never_labels(index):
     assert samples(index, needs=())[1].images is None
 
 
-def test_superpixels_lie_under_their_images(index, tiny_index, tmp_path):
+def test_superpixels_lie_under_their_images(index, tmp_path):
     path = tmp_path / "superpixels.arrow"
-    write_superpixels(tiny_index, "train", Superpixels(segments=20), path)
+    write_superpixels(index, "train", Superpixels(segments=20), path)
     sample = samples(index, needs=("images", "superpixels"), superpixels=path)[0]
     assert sample.superpixels.shape == (6, 24, 44)
     ids = [set(part.unique().tolist()) for part in sample.superpixels]

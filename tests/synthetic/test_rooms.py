@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from clip2scene import seeding
-from clip2scene.config import Config, DatasetConfig, Rooms
+from clip2scene.config import DatasetConfig, Pretraining, Rooms
 from clip2scene.datasets.index import build, load_frame, read_index
 from clip2scene.datasets.scannet import ScanNet
 from clip2scene.errors import InputError
@@ -41,7 +41,7 @@ def indices(roots, tmp_path_factory):
     paths = [tmp_path_factory.mktemp("index") / "index.parquet" for _ in VERSIONS]
     for root, version, path in zip(roots, VERSIONS, paths, strict=True):
         build(DatasetConfig(format="scannet", root=root, version=version), path)
-    return [read_index(path) for path in paths]
+    return [read_index(path, root) for path, root in zip(paths, roots, strict=True)]
 
 
 def digest(root):
@@ -146,9 +146,7 @@ def test_furniture_stands_within_the_walls_and_clear_of_each_other(kind):
 
 
 def test_a_sample_draws_some_of_a_scans_images(indices):
-    config = Config(datasets={"s": {"root": "."}}).pretrain.model_copy(
-        update={"images": 2, "drop_cuboids": True}
-    )
+    config = Pretraining(images=2, drop_cuboids=True)
     samples = PretrainingSamples(ScanNet(), indices[0], config, {"images"}, 0.1, False, seed=0)
     chosen = set()
     for epoch in range(4):

@@ -7,12 +7,13 @@ from torch import nn
 from clip2scene.config import Config, Optimiser
 from clip2scene.errors import InputError
 from clip2scene.pairing.batch import Batch
+from clip2scene.record import Identity, RunRecord
 from clip2scene.seeding import derive, seed_everything
 from clip2scene.training import loop
 from clip2scene.training.loop import fit, launch, sgd
-from clip2scene.record import RunRecord
 
 EPOCHS = 4
+NO_INPUT = Identity("pretrain", fields={}, settings={}, code={})
 
 
 class Killed(BaseException):
@@ -59,7 +60,7 @@ class Samples:
 
 def train(folder, make_batch, workers=0, seed=0, precision="32-true", batch_size=2, **net):
     config = Config(datasets={}, device="cpu", precision=precision)
-    run = RunRecord(folder, "pretrain", {}, seed, {}, "")
+    run = RunRecord(folder, "pretrain", seed, NO_INPUT)
     fabric = launch(config, run)
     seed_everything(seed, "initialisation")
     module = Net(**net)
@@ -128,4 +129,4 @@ def test_a_gpu_that_is_not_there_is_an_input_error(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="device: cuda"):
-        launch(Config(datasets={}, device="cuda"), RunRecord(tmp_path, "pretrain", {}, 0, {}, ""))
+        launch(Config(datasets={}, device="cuda"), RunRecord(tmp_path, "pretrain", 0, NO_INPUT))
