@@ -9,12 +9,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from clip2scene.errors import InputError
 from clip2scene.files import atomic
 
 POINT_SETS = ("all", "visible")
 """Sets of points that are scored: all that have a label, and those of them that a camera sees."""
+
+
+def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, classes: int) -> np.ndarray:
+    """Count points by label and prediction.
+
+    Args:
+        predictions: [N] integers 0..C; 0 = no class.
+        labels: [N] integers 0..C; 0 = ignored.
+        classes: C.
+
+    Returns:
+        [C + 1, C + 1] int64, a row a label, a column a prediction. Row 0 holds the ignored points.
+    """
+    size = classes + 1
+    cells = np.asarray(labels, np.int64) * size + np.asarray(predictions, np.int64)
+    return np.bincount(cells.ravel(), minlength=size * size).reshape(size, size)
 
 
 def write_confusion(path: Path, ids: Sequence[str], counts: Mapping[str, np.ndarray]) -> None:
@@ -24,7 +41,7 @@ def write_confusion(path: Path, ids: Sequence[str], counts: Mapping[str, np.ndar
         path: ``confusion.npz``.
         ids: F keyframe ids.
         counts: [F, C + 1, C + 1] integers by set of points: a row a label, a column a prediction
-            (`clip2scene.evaluation.metrics.confusion_matrix`).
+            (`confusion_matrix`).
     """
     with atomic(path) as temporary:
         np.savez_compressed(temporary, ids=np.array(ids), **counts)

@@ -1,37 +1,22 @@
-"""The one metric: a confusion matrix of integer counts over the whole validation set, and the IoU made of it.
+"""The one metric: IoU from a confusion matrix over the whole validation set (`clip2scene.evaluation.confusion`).
 
 Five conventions of mIoU are in use, and they differ by tens of points where classes are absent. Here, a
-class that is neither in the labels nor in the predictions has no IoU and does not enter the mean; one that
-was predicted but does not occur has IoU 0. The convention of the released code, where such an absent class
-counts as 1, is kept beside it for comparison with the papers (SLidR @ 14729d0 and CLIP2Scene @ f37dae7,
+class that is neither in the labels nor in the predictions has no IoU and does not enter the mean; a class
+that was predicted but does not occur has IoU 0. The released code counts an absent class as 1. That
+convention is kept beside ours for comparison with the papers (SLidR @ 14729d0 and CLIP2Scene @ f37dae7,
 utils/metrics.py).
+
+No run's identity depends on this module: predictions are kept as confusion matrices, and scored when read.
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-
-
-def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, classes: int) -> np.ndarray:
-    """Count points by label and prediction.
-
-    Args:
-        predictions: [N] integers 0..C; 0 = no class.
-        labels: [N] integers 0..C; 0 = ignored.
-        classes: C.
-
-    Returns:
-        [C + 1, C + 1] int64, a row a label, a column a prediction. Row 0 holds the ignored points.
-    """
-    size = classes + 1
-    cells = np.asarray(labels, np.int64) * size + np.asarray(predictions, np.int64)
-    return np.bincount(cells.ravel(), minlength=size * size).reshape(size, size)
 
 
 def iou(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union of classes 1..C, [C] float64; NaN for one that neither side has.
+    """Return the intersection over union of classes 1..C, [C] float64; NaN for a class that neither side has.
 
     Ignored points do not count; a point of a class that was given no class (column 0) counts as missed.
     """
@@ -43,11 +28,11 @@ def iou(confusion: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a network scored on a validation set.
+    """Scores of a network on a validation set.
 
     Attributes:
         classes: Names of classes 1..C.
-        confusion: [C + 1, C + 1] int64; see `confusion_matrix`.
+        confusion: [C + 1, C + 1] int64; see `clip2scene.evaluation.confusion.confusion_matrix`.
     """
 
     classes: tuple[str, ...]
@@ -79,7 +64,7 @@ class Scores:
         return int(self.confusion[1:].sum())
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON values; an undefined IoU is null."""
+        """Return everything as JSON values; an undefined IoU is null."""
         per_class = {
             name: None if np.isnan(value) else float(value)
             for name, value in zip(self.classes, self.iou, strict=True)
@@ -92,8 +77,3 @@ class Scores:
             "iou": per_class,
             "confusion": self.confusion.tolist(),
         }
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The scores that `to_json` wrote."""
-        return cls(tuple(values["iou"]), np.asarray(values["confusion"], np.int64))

@@ -8,8 +8,7 @@ from lightning_fabric import Fabric
 
 from clip2scene.datasets.index import Index
 from clip2scene.errors import InputError
-from clip2scene.evaluation.confusion import write_confusion
-from clip2scene.evaluation.metrics import confusion_matrix
+from clip2scene.evaluation.confusion import confusion_matrix, write_confusion
 from clip2scene.files import atomic
 from clip2scene.record import RunRecord
 

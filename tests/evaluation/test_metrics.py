@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from clip2scene.evaluation.metrics import Scores, confusion_matrix, iou
+from clip2scene.evaluation.confusion import confusion_matrix
+from clip2scene.evaluation.metrics import Scores, iou
 
 LABELS = [0, 0, 1, 1, 1, 2, 2, 4]
 PREDICTIONS = [1, 4, 1, 1, 2, 2, 0, 1]

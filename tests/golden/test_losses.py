@@ -11,7 +11,8 @@ from deterministic import difference, golden
 
 from baselines.ppkt import PPKT
 from baselines.slidr import SLidR
-from clip2scene.evaluation.metrics import Scores, confusion_matrix
+from clip2scene.evaluation.confusion import confusion_matrix
+from clip2scene.evaluation.metrics import Scores
 from clip2scene.method.base import Progress
 from clip2scene.method.recipe import RELEASED, RELEASED_SCANNET
 from clip2scene.method.self_training import switch_labels

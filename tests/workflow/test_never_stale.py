@@ -238,8 +238,7 @@ class Majority(Protocol):
 def compute(task):
     from clip2scene.datasets.index import load_frame, read_index
     from clip2scene.datasets.registry import get_dataset
-    from clip2scene.evaluation.confusion import write_confusion
-    from clip2scene.evaluation.metrics import confusion_matrix
+    from clip2scene.evaluation.confusion import confusion_matrix, write_confusion
 
     task.record.begin(task.config, "cpu")
     data = task.config.datasets[task.run.target]
