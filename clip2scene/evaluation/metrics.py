@@ -1,4 +1,4 @@
-"""The one metric: IoU from a confusion matrix over the whole validation set (`clip2scene.evaluation.confusion`).
+"""The one metric: IoU from a confusion matrix over the whole validation set.
 
 Five conventions of mIoU are in use, and they differ by tens of points where classes are absent. Here, a
 class that is neither in the labels nor in the predictions has no IoU and does not enter the mean; a class

@@ -59,7 +59,5 @@ def test_json_keeps_everything_and_undefined_is_null():
     scores = Scores(CLASSES, confusion_matrix(PREDICTIONS, LABELS, 4))
     values = scores.to_json()
     assert values["iou"]["tree"] is None
-    again = Scores.from_json(values)
-    assert again.classes == CLASSES
-    np.testing.assert_array_equal(again.confusion, scores.confusion)
+    np.testing.assert_array_equal(values["confusion"], scores.confusion)
     assert Scores(("a",), np.zeros((2, 2), np.int64)).to_json()["miou"] is None
