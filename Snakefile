@@ -16,6 +16,9 @@ study = Workflow(parse_config(config, "configuration"))
 settings = study.config
 if workflow.is_main_process and not workflow.output_settings.dryrun:
     study.hold()
+    study.retire()
+if workflow.is_main_process:
+    study.want()
 shell.prefix(f"export CLIP2SCENE_CONFIG={study.file}; ")
 
 

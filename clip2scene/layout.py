@@ -31,6 +31,11 @@ def shown(config: Config, table: str) -> Path:
     return config.results / "receipts" / f"{table}.json"
 
 
+def wanted(config: Config, table: str) -> Path:
+    """Return the note that says which study's table was asked for last, if another one's was there."""
+    return config.results / "receipts" / f"{table}.wanted.json"
+
+
 def study_folder(config: Config, name: str) -> Path:
     """Return the folder that holds the configuration and the table of experiments of a study."""
     return config.results / "config" / name

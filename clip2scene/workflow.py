@@ -3,13 +3,12 @@
 Parsed at every job, so it imports neither torch nor mlflow.
 """
 
-import os
 from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
 
 from clip2scene import layout
-from clip2scene.files import lock, read_json
+from clip2scene.files import lock, read_json, write_json
 from clip2scene.machine import gpu_nodes
 from clip2scene.provenance import code_hash, digest
 from clip2scene.reporting.registry import table_module, table_names
@@ -125,16 +124,35 @@ class Workflow(Study):
         return [layout.receipt(self.config, job) for job in jobs]
 
     def collected(self, table: str) -> Path:
-        """Return the receipt between runs and a table, named after the table and the study.
+        """Return the receipt between runs and a table, named after the table and the study."""
+        return layout.receipt(self.config, f"{table}-{self.name}")
 
-        Without its records, as in a copied results folder, Snakemake sees times alone. So if the table that
-        is there is another study's, this receipt is made newer than it, and the table is written again.
+    def retire(self) -> None:
+        """Delete receipts of runs that would be computed again now, and of what rests on them.
+
+        The runs themselves stay. Snakemake's own records say so too, but a copied results folder comes
+        without them.
         """
-        path = layout.receipt(self.config, f"{table}-{self.name}")
-        shown = layout.shown(self.config, table)
-        if path.exists() and shown.exists() and read_json(shown).get("study") != self.name:
-            os.utime(path)
-        return path
+        for job, runs in self.jobs.items():
+            receipt = layout.receipt(self.config, job)
+            if receipt.exists() and not all(map(self.finished, runs)):
+                receipt.unlink()
+        for table in self.tables:
+            if not all(receipt.exists() for receipt in self.receipts(table)):
+                self.collected(table).unlink(missing_ok=True)
+
+    def want(self) -> None:
+        """Note for each table that is not this study's as it would be now that this study's is wanted.
+
+        Without its records Snakemake goes by existence and times alone: it takes another study's table for
+        this one's, and makes no receipt that is missing before it. The note is newer than such a table, so
+        that the table is written again.
+        """
+        for table in self.tables:
+            shown, note = layout.shown(self.config, table), layout.wanted(self.config, table)
+            current = shown.exists() and read_json(shown).get("study") == self.name
+            if not (current and note.exists() and all(path.exists() for path in self.receipts(table))):
+                write_json(note, {"study": self.name})
 
     def table_stamp(self, table: str) -> str:
         """Return a digest of the code that writes a table."""

@@ -26,6 +26,7 @@ for name in study.tables:
             f"table_{name}"
         input:
             study.collected(name),
+            layout.wanted(settings, name),
             get_table(name).inputs,
         output:
             [

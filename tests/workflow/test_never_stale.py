@@ -79,7 +79,7 @@ def test_an_edited_writer_makes_other_data_and_runs_every_row_on_them(site):
     site.edit("clip2scene/synthetic/nuscenes_writer.py", "_QUALITY = 90", "_QUALITY = 60")
     site.snakemake()
     kinds = since(before, site)
-    assert {"synthetic nuscenes", "index nuscenes", "teacher", "superpixels slidr nuscenes"} <= kinds
+    assert {"synthetic nuscenes", "index nuscenes", "teacher", "superpixels nuscenes"} <= kinds
     assert kinds >= FROM_CLIP2SCENE
     assert not any(name.endswith("kitti") for name in kinds)
     # JPEG quality changes images alone, and fine-tuning from random initialisation reads none
@@ -144,6 +144,14 @@ def test_a_copied_results_folder_gets_a_new_row_though_snakemake_s_records_are_g
     site.snakemake("results/table_main.csv")
     assert since(before, site) == set()  # the run was there: another row asked for it
     assert len(table(site)) == 7
+
+
+def test_an_edit_is_seen_though_snakemake_s_records_are_gone(site):
+    shutil.rmtree(site.folder / ".snakemake")
+    before = site.history()
+    site.edit("clip2scene/method/semantic.py", "F.cross_entropy(", "1.5 * F.cross_entropy(")
+    site.snakemake("results/table_main.csv")
+    assert since(before, site) == FROM_CLIP2SCENE
 
 
 def test_a_table_of_another_study_is_never_taken_for_this_one_s(site):
