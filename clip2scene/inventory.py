@@ -1,11 +1,9 @@
 """Inventory of a data set: its files, counted against those that its index names and those it must hold."""
 
 from collections.abc import Collection, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +13,7 @@ from clip2scene.datasets.frame import Dataset
 from clip2scene.datasets.index import Index
 from clip2scene.datasets.parts import file_of
 from clip2scene.errors import InputError
+from clip2scene.machine import worker_pool
 from clip2scene.pairing.images import read_image
 
 COLUMNS = {"points": "points", "labels": "labels", "images": "camera_images", "sweeps": "sweep_points"}
@@ -122,7 +121,7 @@ def _damaged(dataset: Dataset, index: Index, files: pd.DataFrame, processes: int
     """Return the complaint about each file that cannot be read."""
     points = index.frames["points"].reindex(files["keyframe"])
     tasks = list(zip(files["kind"], files["path"], points, strict=True))
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) if processes > 1 else None
+    pool = worker_pool(processes) if processes > 1 else None
     with pool or nullcontext():
         read = partial(_read, dataset, index.root)
         complaints = pool.map(read, tasks, chunksize=64) if pool else map(read, tasks)

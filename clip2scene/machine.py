@@ -2,9 +2,12 @@
 
 import ctypes
 import fcntl
+import multiprocessing
 import os
 import sys
 import tempfile
+import threading
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from clip2scene.config import Config
@@ -30,6 +33,25 @@ def keep_freed_memory() -> None:
         if hasattr(libc, "mallopt"):  # musl has none
             libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
+
+
+def worker_pool(processes: int) -> ProcessPoolExecutor:
+    """Return a pool of worker processes that end when this process does, even if it is killed.
+
+    They are not forked from this process: forking while libraries run threads can hang.
+    """
+    context = multiprocessing.get_context("forkserver")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as its parent is gone; it would otherwise wait for work for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def gpu_nodes(devices: Path = Path("/dev")) -> list[Path]:

@@ -9,10 +9,8 @@ file for some of the images; `pack_superpixels` joins the chunks.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from clip2scene import config
 from clip2scene.datasets.index import Index, read_index
 from clip2scene.errors import InputError
 from clip2scene.files import atomic
+from clip2scene.machine import worker_pool
 from clip2scene.pairing.images import read_image
 from clip2scene.task import Task
 
@@ -116,7 +115,7 @@ def write_superpixels(
     provenance |= {"split": split} | parameters.model_dump()
     schema = SCHEMA.with_metadata({key: str(value) for key, value in provenance.items()})
     segment = partial(_compress, index.root, parameters)
-    processes = ProcessPoolExecutor(cores, mp_context=get_context("forkserver")) if cores > 1 else None
+    processes = worker_pool(cores) if cores > 1 else None
     with (
         _writer(out, schema) as writer,
         tqdm(desc=f"superpixels {chunk}", total=sum(map(len, batches)), unit="image") as bar,

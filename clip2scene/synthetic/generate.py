@@ -1,8 +1,7 @@
 """A synthetic data set, from parameters and a seed, in the on-disk format of a real one."""
 
-import multiprocessing
+import shutil
 from abc import ABC, abstractmethod
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +12,8 @@ from tqdm import tqdm
 from clip2scene.config import DatasetConfig, Rooms, Synthetic
 from clip2scene.datasets.identity import MARKER
 from clip2scene.errors import InputError
-from clip2scene.files import new_directory, read_json, sha256, write_json
+from clip2scene.files import locked, new_directory, read_json, sha256, write_json
+from clip2scene.machine import worker_pool
 from clip2scene.provenance import digest
 from clip2scene.task import Task
 
@@ -67,9 +67,14 @@ def compute(task: Task) -> None:
     """
     data = task.config.datasets[task.run.target]
     task.record.begin(task.config, "cpu")
-    if not (data.root / MARKER).is_file():
-        refuse_foreign(data.root.parent)
-        generate(data, task.run.seed, task.processes)
+    home, name = data.root.parent, data.root.name
+    refuse_foreign(home)
+    # a lock in the data root, as two results folders may share it
+    with locked(home / f".{name}.lock", f"synthetic data set {data.root}"):
+        if not (data.root / MARKER).is_file():
+            for left in home.glob(f".{name}.*/"):
+                shutil.rmtree(left)  # of a process that was killed: nobody else writes while the lock is held
+            generate(data, task.run.seed, task.processes)
     task.record.finish(products={"content": read_json(data.root / MARKER)["sha256"]})
 
 
@@ -105,8 +110,7 @@ def generate(data: DatasetConfig, seed: int, processes: int) -> None:
         InputError: the parameters ask for what cannot be, or the root holds something.
     """
     module = import_module(WRITERS[data.format])
-    context = multiprocessing.get_context("spawn")  # forking a process whose libraries run threads can hang
-    with new_directory(data.root) as folder, ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with new_directory(data.root) as folder, worker_pool(processes) as pool:
         writer: Writer = module.writer(folder, data.version, data.synthetic, seed)
         names = writer.scenes()
         writer.finish(list(tqdm(pool.map(writer.make, names), total=len(names), desc="scenes", unit="scene")))

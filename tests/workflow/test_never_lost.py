@@ -52,6 +52,8 @@ def test_a_killed_stage_leaves_nothing_that_is_taken_for_finished(site, stage):
     }
     assert again["products"].keys() == run["products"].keys()
     assert list(folder.rglob(".*")) == []
+    if stage == "synthetic":
+        assert {path.suffix for path in data.glob(".*")} == {".lock"}
 
 
 def test_the_same_run_started_twice_at_once_is_computed_once(site):
