@@ -1,25 +1,22 @@
 # From raw data sets to results/table_main.csv: the whole study on one screen.
 # Which cells are filled: config/experiments.tsv. With which settings: config/config.yaml, or --configfile.
 from clip2scene import layout
-from clip2scene.config import parse_config
 from clip2scene.provenance import code_hash
 from clip2scene.reporting.base import get_table
 from clip2scene.workflow import Workflow
 
 # A --configfile is a whole configuration, not a layer over the default.
-if not workflow.overwrite_configfiles:
-
-    configfile: "config/config.yaml"
-
-
-study = Workflow(parse_config(config, "configuration"))
+study = Workflow.read(
+    workflow.overwrite_configfiles or ["config/config.yaml"],
+    workflow.config_settings.config,
+)
 settings = study.config
 if workflow.is_main_process and not workflow.output_settings.dryrun:
     study.hold()
     study.retire()
 if workflow.is_main_process:
     study.want()
-shell.prefix(f"export CLIP2SCENE_CONFIG={study.file}; ")
+shell.prefix("export CLIP2SCENE_CONFIG={study.file:q}; ")
 
 
 pathvars:

@@ -1,6 +1,8 @@
 """Entry points of the baselines in the group ``clip2scene.methods``. This module does not import torch."""
 
-from clip2scene.config_data import Positive, Section
+from pydantic import Field
+
+from clip2scene.config_data import Section
 from clip2scene.config_training import Superpixels
 from clip2scene.method.spec import MethodSpec
 
@@ -8,7 +10,7 @@ from clip2scene.method.spec import MethodSpec
 class PPKTSettings(Section):
     """Settings of PPKT."""
 
-    pairs: Positive = 1024
+    pairs: int = Field(default=1024, ge=1, le=1_000_000)
     """Point-pixel pairs per step in the contrastive loss; the paper uses 4096."""
 
 

@@ -4,16 +4,16 @@
 The defaults are the embedded experiment; `config/paper.yaml` holds the paper's.
 """
 
-import difflib
+import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from clip2scene.config_data import DatasetConfig, Positive, Rooms, Section, Synthetic, merged
+from clip2scene.config_data import DatasetConfig, Rooms, Synthetic, merged
 from clip2scene.config_training import (
     Backbone,
     Crop,
@@ -24,8 +24,11 @@ from clip2scene.config_training import (
     Superpixels,
     Teacher,
 )
-from clip2scene.errors import InputError
+from clip2scene.config_types import Line, Name, Place, Section, Seed, explain
+from clip2scene.config_yaml import load_yaml
+from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_names, method_spec
+from clip2scene.registry import entry
 
 __all__ = [
     "Backbone", "Config", "Crop", "DatasetConfig", "Finetuning", "ImageEncoder", "Optimiser", "Pretraining",
@@ -41,14 +44,30 @@ class Tracking(Section):
 
     uri: str = "sqlite:///results/mlflow.db"
     """Tracking store."""
-    experiment: str = "clip2scene"
+    experiment: Line = Field(default="clip2scene", max_length=200)
     """Experiment that runs are sent to."""
+
+    @field_validator("uri")
+    @classmethod
+    def _names_a_store(cls, uri: str) -> str:
+        """Refuse an address that MLflow would take for another kind of store, or for one in memory."""
+        scheme, _, place = uri.partition(":")
+        if scheme.partition("+")[0] == "sqlite" and not re.match(r"///(?!:memory:)[^/]|////[^/]", place):
+            raise ValueError(
+                f"found {uri!r}; expected three slashes and a file, as in sqlite:///results/mlflow.db "
+                "(four before an absolute path)"
+            )
+        if not place and uri != "databricks":
+            raise ValueError(
+                f"found {uri!r}; expected an address such as sqlite:///results/mlflow.db or https://..."
+            )
+        return uri
 
 
 class Checkpoint(Section):
     """A pre-trained network from elsewhere: an imported one, or another machine's."""
 
-    file: Path
+    file: Place
     """Written by ``clip2scene import-checkpoint``, or a pre-training run's ``checkpoint.pt``."""
     recipe: str = ""
     """Recipe it was trained with; published numbers of this recipe stand beside its rows."""
@@ -63,46 +82,74 @@ class Checkpoint(Section):
 class Config(Section):
     """The whole configuration."""
 
-    experiments: Path = Path("config/experiments.tsv")
+    experiments: Place = Path("config/experiments.tsv")
     """Table of experiments: one row a cell to fill."""
-    results: Path = Path("results")
+    results: Place = Path("results")
     """Folder for everything the workflow writes."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seed of data generation, teacher and image encoder; runs have their own in the table of experiments."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is a GPU."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Precision of training."""
-    threads: Positive = 1
+    threads: int = Field(default=1, ge=1, le=1024)
     """CPU threads of a job; another number adds floats in another order, so it changes the last digits."""
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=1024)
     """Data loader processes of a job."""
     share_process: bool = True
     """Runs of one method share a process (start-up dominates small runs); false: a job each."""
     backend: Literal["native", "minkowski"] = "native"
     """Engine for sparse convolution; minkowski: MinkowskiEngine, where it is installed."""
-    datasets: dict[str, DatasetConfig]
+    datasets: dict[Name, DatasetConfig] = Field(min_length=1)
     """Data sets by name."""
     teacher: Teacher = Teacher()
     """CLIP."""
     image_encoder: ImageEncoder = ImageEncoder()
     """For PPKT and SLidR."""
-    backbones: dict[str, Backbone] = Field(default={"spvcnn": Backbone()})
+    backbones: dict[Name, Backbone] = Field(default={"spvcnn": Backbone()})
     """3D networks that the table of experiments names."""
     pretrain: Pretraining = Pretraining()
     """Pre-training."""
     methods: dict[str, dict[str, Any]] = Field(default={})
     """Settings that a method brings itself, by method, e.g. ``{ppkt: {pairs: 4096}}``."""
-    checkpoints: dict[str, Checkpoint] = Field(default={})
+    checkpoints: dict[Name, Checkpoint] = Field(default={})
     """Networks pre-trained elsewhere, by name. A row of the table of experiments with such a name as its
     recipe starts from the file."""
     finetune: Finetuning = Finetuning()
     """Fine-tuning."""
-    variants: dict[str, dict[str, Any]] = Field(default={})
+    variants: dict[Name, dict[str, Any]] = Field(default={})
     """Presets by name, merged deeply over this configuration for the rows whose column `variant` names them,
     e.g. ``{one_sweep: {pretrain: {sweeps: 1}}}``."""
     tracking: Tracking = Tracking()
     """MLflow."""
+
+    @field_validator("results")
+    @classmethod
+    def _snakemake_can_name_it(cls, results: Path) -> Path:
+        """Refuse brackets that Snakemake takes for wildcards and variables of paths."""
+        if {*"{}<>"} & {*str(results)}:
+            raise ValueError(
+                f"found {str(results)!r}; expected a folder without {{ }} < >, which are Snakemake's own"
+            )
+        return results
+
+    @model_validator(mode="after")
+    def _roots_are_apart(self) -> "Config":
+        """Refuse one folder for two data sets, unless both are read from it as different data."""
+        found: dict[str, list[tuple[str, DatasetConfig]]] = {}
+        for name, section in self.datasets.items():
+            for other, its in found.setdefault(os.path.realpath(section.root), []):
+                if (
+                    section.synthetic
+                    or its.synthetic
+                    or (section.format, section.version) == (its.format, its.version)
+                ):
+                    raise ValueError(
+                        f"datasets.{other} and datasets.{name} have one root, {section.root}; expected a "
+                        "folder for each (a variant holds other settings for the same data)"
+                    )
+            found[os.path.realpath(section.root)].append((name, section))
+        return self
 
     def pretraining(self, dataset: str, method: str) -> Pretraining:
         """Return `pretrain` as `method` sees it on `dataset`.
@@ -147,7 +194,26 @@ class Config(Section):
         changes = self.variants[variant]
         if fixed := sorted({*changes} & FIXED_BY_STUDY):
             raise InputError(f"{fixed[0]}: holds for the whole study, not for one row")
+        for name, section in (changes.get("datasets") or {}).items():
+            if name not in self.datasets and "root" not in (section or {}):
+                raise unknown("datasets", name, self.datasets)
         return Config.model_validate(merged(self.model_dump(exclude={"variants"}), changes))
+
+    def _check_sources(self, model: Teacher | ImageEncoder, captioned: bool) -> None:
+        """Refuse data sets to train on that are not there, or have no captions.
+
+        The default is not checked here: whoever trains nothing need not have that data set.
+        """
+        if model.pretrained != "train" or model.datasets == type(model)().datasets:
+            return
+        for name in model.datasets:
+            if name not in self.datasets:
+                raise unknown("data set", name, self.datasets)
+            made = self.datasets[name].synthetic
+            if captioned and not (made and made.captioned):
+                raise InputError(
+                    f"{name} has no captions; expected synthetic data sets of the formats nuscenes or scannet"
+                )
 
     def derived(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Yield every section that is put together on demand: its place in the file, and how it is built."""
@@ -157,8 +223,12 @@ class Config(Section):
             own = f"datasets.{dataset}.pretrain", section.pretrain.get("by_method", {})
             for place, by_method in (("pretrain", self.pretrain.by_method), own):
                 for method in by_method:
-                    yield f"{place}.by_method", partial(method_spec, method)
+                    yield f"{place}.by_method", partial(_pretrains, method)
                     yield f"{place}.by_method.{method}", partial(self.pretraining, dataset, method)
+        yield "teacher.datasets", partial(self._check_sources, self.teacher, captioned=True)
+        yield "image_encoder.datasets", partial(self._check_sources, self.image_encoder, captioned=False)
+        for backbone in self.backbones:
+            yield "backbones", partial(entry, "clip2scene.backbones", "backbone", backbone)
         for method in self.methods:
             yield f"methods.{method}", partial(self.method, method)
         for name in self.variants:
@@ -169,6 +239,12 @@ FIXED_BY_STUDY = frozenset({"experiments", "results", "tracking", "variants", "s
 """Keys that a variant may not change."""
 
 
+def _pretrains(method: str) -> None:
+    """Refuse settings of pre-training for a method that has none, or that does not exist."""
+    if method_spec(method).implementation is None:
+        raise InputError(f"{method}: this method pre-trains nothing; expected one that does")
+
+
 def load_config(path: str | Path) -> Config:
     """Read a YAML configuration.
 
@@ -176,13 +252,7 @@ def load_config(path: str | Path) -> Config:
         InputError: the file is missing, is not YAML, or a key is unknown (the nearest valid one is named),
             missing or of the wrong type; every such key is listed.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({error})") from None
-    return parse_config(values, str(path))
+    return parse_config(load_yaml(path), str(path))
 
 
 def parse_config(values: Any, source: str) -> Config:
@@ -207,23 +277,11 @@ def _build(source: str, prefix: str, build: Callable[[], T]) -> T:
     try:
         return build()
     except ValidationError as error:
-        raise InputError("; ".join(_explain(item, source, prefix) for item in error.errors())) from None
+        raise InputError(
+            "; ".join(explain(item, source, prefix, _all_keys) for item in error.errors())
+        ) from None
     except InputError as error:
         raise InputError(f"{source}: {prefix.removesuffix('.')}: {error}") from None
-
-
-def _explain(item: dict[str, Any], source: str, prefix: str) -> str:
-    loc = item["loc"]
-    if loc[:1] == ("datasets",) and loc[2:3] == ("synthetic",):
-        loc = loc[:3] + loc[4:]  # without the format, which pydantic adds
-    key = prefix + ".".join(map(str, loc))
-    if item["type"] != "extra_forbidden":
-        return f"{source}: {key}: {item['msg']}, found {item['input']!r}"
-    places = {name.rpartition(".")[2]: name for name in reversed(list(_all_keys()))}
-    near = difflib.get_close_matches(str(loc[-1]), sorted(places), n=1)
-    if near == [loc[-1]]:  # a key of another section
-        near = [places[loc[-1]]]
-    return f"{source}: {key}: unknown key" + (f", did you mean {near[0]}?" if near else "")
 
 
 def _all_keys() -> Iterator[str]:

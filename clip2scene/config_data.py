@@ -1,19 +1,14 @@
 """Sections of the configuration on data sets; `clip2scene.config` imports and re-exports them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
+from clip2scene.config_types import Count, Fraction, Name, Place, Positive, Section, Side, distinct
+from clip2scene.registry import entry
 
-
-class Section(BaseModel):
-    """A section of the configuration: immutable, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+__all__ = ["DatasetConfig", "Fraction", "Positive", "Rooms", "Section", "Synthetic", "merged"]
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,25 +26,25 @@ class Synthetic(Section):
 
     format: Literal["nuscenes", "semantickitti"] = "nuscenes"
     """That of the data set, from which it is taken."""
-    train_scenes: Positive = 10
+    train_scenes: Count = 10
     """Scenes of the train split; SemanticKITTI's sequences 00 to 07, 09 and 10 at most."""
-    val_scenes: Positive = 4
+    val_scenes: Count = 4
     """Scenes of the val split; SemanticKITTI's is sequence 08."""
-    keyframes: Positive = 8
+    keyframes: Count = 8
     """Keyframes a scene, at 2 Hz; SemanticKITTI's at 10 Hz, where every scan is one."""
-    beams: Positive = 32
+    beams: int = Field(default=32, ge=1, le=1024)
     """Beams of the lidar; SemanticKITTI's has 64."""
-    azimuth_steps: Positive = 200
+    azimuth_steps: int = Field(default=200, ge=1, le=100_000)
     """Firings of each beam in a rotation; 1085 gives nuScenes' 34,720 rays."""
-    drop_out: Fraction = 0.05
+    drop_out: float = Field(default=0.05, ge=0, lt=1)
     """Share of returns lost at random."""
-    range_noise: float = Field(default=0.02, ge=0)
+    range_noise: float = Field(default=0.02, ge=0, le=10)
     """Standard deviation of the measured range, metres."""
-    image_size: tuple[Positive, Positive] = (180, 320)
+    image_size: tuple[Side, Side] = (180, 320)
     """Height and width of the camera images, pixels."""
-    traffic: float = Field(default=1.0, ge=0)
+    traffic: float = Field(default=1.0, ge=0, le=10)
     """Density of vehicles and people, relative to the default street."""
-    without: tuple[str, ...] = ()
+    without: Annotated[tuple[str, ...], AfterValidator(distinct)] = ()
     """nuScenes classes that no street holds, e.g. ``[car]``."""
     rain: Fraction = 0.0
     """Strength of rain: returns lost and weakened, wet ground, dim images."""
@@ -65,19 +60,19 @@ class Rooms(Section):
 
     format: Literal["scannet"] = "scannet"
     """That of the data set, from which it is taken."""
-    train_rooms: Positive = 8
+    train_rooms: Count = 8
     """Rooms of the train split; bedroom, living room, kitchen and bathroom take turns."""
-    val_rooms: Positive = 4
+    val_rooms: Count = 4
     """Rooms of the val split."""
-    images: Positive = 8
+    images: Count = 8
     """Images a room; three times as many frames are scanned for its mesh."""
-    image_size: tuple[Positive, Positive] = (120, 160)
+    image_size: tuple[Side, Side] = (120, 160)
     """Height and width of the colour images, pixels."""
-    depth_size: tuple[Positive, Positive] = (96, 128)
+    depth_size: tuple[Side, Side] = (96, 128)
     """Height and width of the depth images, pixels."""
-    depth_noise: float = Field(default=0.005, ge=0)
+    depth_noise: float = Field(default=0.005, ge=0, le=10)
     """Standard deviation of the measured depth, metres."""
-    vertex_spacing: float = Field(default=0.05, gt=0)
+    vertex_spacing: float = Field(default=0.05, ge=0.005, le=1)
     """Distance of the mesh's vertices, about, metres; ScanNet's is 0.02."""
 
     @property
@@ -91,26 +86,33 @@ class DatasetConfig(Section):
 
     format: str = "nuscenes"
     """Registered data set whose on-disk format this is."""
-    root: Path
+    root: Place
     """Folder of the data set as downloaded; made by the workflow where `synthetic` is given."""
-    version: str = "v1.0-trainval"
+    version: Name = "v1.0-trainval"
     """Version of the data set (nuScenes: the folder of its tables; ScanNet: that of its images)."""
-    pretrain_split: str = "parametrize"
+    pretrain_split: Name = "parametrize"
     """Split for pre-training: parametrize is SLidR's 600 scenes (train less 100)."""
-    train_split: str = "train"
+    train_split: Name = "train"
     """Split for fine-tuning."""
-    val_split: str = "val"
+    val_split: Name = "val"
     """Split for evaluation."""
-    sweeps: int = Field(default=9, ge=0)
+    sweeps: int = Field(default=9, ge=0, le=1000)
     """Up to how many earlier sweeps the index records for each keyframe."""
-    voxel_size: float = Field(default=0.1, gt=0)
+    voxel_size: float = Field(default=0.1, ge=0.001, le=100)
     """Edge of a voxel, metres."""
     synthetic: Synthetic | Rooms | None = Field(default=None, discriminator="format")
     """Make the data set with these parameters; leave out for data that were downloaded."""
-    pretrain: dict[str, Any] = {}
+    pretrain: dict[str, Any] = Field(default={})
     """Keys of the section `pretrain` that this data set has otherwise, whatever the method."""
-    finetune: dict[str, Any] = {}
+    finetune: dict[str, Any] = Field(default={})
     """Keys of the section `finetune` that this data set has otherwise."""
+
+    @field_validator("format")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        """Refuse a format that no data set is registered for; the nearest is offered."""
+        entry("clip2scene.datasets", "data set", name)
+        return name
 
     @field_validator("pretrain")
     @classmethod
@@ -124,8 +126,16 @@ class DatasetConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _format_of_synthetic(cls, values: Any) -> Any:
-        """What is made has the format of the data set, and its parameters are those of this format."""
+        """Give the `synthetic` section the data set's format, which decides its parameters."""
         if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict | Section):
             default = cls.model_fields["format"].default
             values = {**values, "synthetic": {**dict(made), "format": values.get("format", default)}}
         return values
+
+    @model_validator(mode="after")
+    def _split_for_evaluation_is_apart(self) -> "DatasetConfig":
+        """Refuse an evaluation on what was trained on."""
+        for key in ("pretrain_split", "train_split"):
+            if getattr(self, key) == self.val_split:
+                raise ValueError(f"{key} and val_split are both {self.val_split!r}; expected two splits")
+        return self

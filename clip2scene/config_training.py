@@ -1,10 +1,22 @@
 """Sections of the configuration on training; `clip2scene.config` imports and re-exports them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
-from clip2scene.config_data import Fraction, Positive, Section
+from clip2scene.config_data import merged
+from clip2scene.config_types import Count, Fraction, Line, Name, Positive, Rate, Section, Side, distinct
+
+DatasetNames = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(distinct)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.01, le=100)]
+
+
+def _rising(limits: tuple[float, float]) -> tuple[float, float]:
+    """Refuse a smallest and a largest value that are given the other way round."""
+    if limits[0] > limits[1]:
+        raise ValueError(f"found {list(limits)}; expected the smallest first, then the largest")
+    return limits
 
 
 class TeacherTraining(Section):
@@ -12,22 +24,22 @@ class TeacherTraining(Section):
 
     steps: Positive = 500
     """Optimiser steps."""
-    batch_size: Positive = 32
+    batch_size: Count = 32
     """Crops a step."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: Rate = 2e-3
     """Peak learning rate of AdamW, cosine schedule."""
 
 
 class Teacher(Section):
     """The CLIP model whose dense features (MaskCLIP) are distilled."""
 
-    architecture: str = "embedded"
+    architecture: Line = "embedded"
     """open_clip architecture, e.g. ViT-B-16; ``embedded`` is the small one that the workflow trains."""
-    pretrained: str = "train"
+    pretrained: Line = "train"
     """``train`` (train it here on the synthetic images), an open_clip tag (``openai``), or a local file."""
-    datasets: tuple[str, ...] = Field(default=("nuscenes",), min_length=1)
+    datasets: DatasetNames = ("nuscenes",)
     """Synthetic data sets whose captions train it, where `pretrained` is ``train``."""
-    image_scale: float = Field(default=2.0, gt=0)
+    image_scale: float = Field(default=2.0, ge=0.1, le=16)
     """Images are enlarged by this factor before the image tower."""
     training: TeacherTraining = TeacherTraining()
     """Used where `pretrained` is ``train``."""
@@ -38,20 +50,20 @@ class EncoderTraining(Section):
 
     steps: Positive = 50
     """Optimiser steps."""
-    batch_size: Positive = 16
+    batch_size: Count = 16
     """Images a step."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: Rate = 2e-3
     """Peak learning rate of AdamW, cosine schedule."""
 
 
 class ImageEncoder(Section):
     """The self-supervised image encoder that PPKT and SLidR distil."""
 
-    architecture: str = "embedded"
+    architecture: Line = "embedded"
     """timm ResNet, e.g. resnet50; ``embedded`` is a resnet10t with a quarter of its channels."""
-    pretrained: str = "train"
+    pretrained: Line = "train"
     """``train`` (train it here without labels), a timm tag, or a local file such as MoCo v2's."""
-    datasets: tuple[str, ...] = Field(default=("nuscenes",), min_length=1)
+    datasets: DatasetNames = ("nuscenes",)
     """Data sets whose pre-training images it is trained on, where `pretrained` is ``train``."""
     training: EncoderTraining = EncoderTraining()
     """Used where `pretrained` is ``train``."""
@@ -60,7 +72,7 @@ class ImageEncoder(Section):
 class Backbone(Section):
     """A 3D network."""
 
-    width: float = Field(default=0.125, gt=0)
+    width: float = Field(default=0.125, gt=0, le=16)
     """Factor on every channel count; 1 is the published network."""
     coordinates: Literal["cartesian", "cylindrical"] = "cartesian"
     """Voxels in x, y, z or, as SLidR quantises nuScenes, in radius, azimuth (1 degree a voxel) and z."""
@@ -69,24 +81,24 @@ class Backbone(Section):
 class Optimiser(Section):
     """SGD with a cosine schedule over the whole run."""
 
-    learning_rate: float = Field(default=0.1, gt=0)
+    learning_rate: Rate = 0.1
     """Initial learning rate."""
     momentum: Fraction = 0.9
     """Momentum of SGD."""
     dampening: Fraction = 0.1
     """Dampening of SGD."""
-    weight_decay: float = Field(default=1e-4, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0, le=10)
     """Weight decay."""
 
 
 class Crop(Section):
     """Random crop of the camera images before the image encoder (SLidR's ResizedCrop)."""
 
-    size: tuple[Positive, Positive] = (96, 176)
+    size: tuple[Side, Side] = (96, 176)
     """Height and width after resizing, pixels; the paper's are 224 and 416."""
-    scale: tuple[Fraction, Fraction] = (0.3, 1.0)
+    scale: Annotated[tuple[Share, Share], AfterValidator(_rising)] = (0.3, 1.0)
     """Smallest and largest share of the image's area."""
-    ratio: tuple[float, float] = (14 / 9, 17 / 9)
+    ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_rising)] = (14 / 9, 17 / 9)
     """Smallest and largest ratio of width to height."""
     minimum_pairs: Positive = 1024
     """A crop is taken if it keeps this many point-pixel pairs, or `minimum_share` of them."""
@@ -99,15 +111,15 @@ class Pretraining(Section):
 
     epochs: Positive = 3
     """Passes over the pre-training split."""
-    batch_size: Positive = 1
+    batch_size: Count = 1
     """Samples a step."""
-    sweeps: Positive = 3
+    sweeps: int = Field(default=3, ge=1, le=1000)
     """Sweeps a sample (K), the keyframe included, for methods that use several."""
     consecutive_sweeps: bool = False
     """Take the K - 1 sweeps just before the keyframe rather than a random choice of those recorded."""
     optimiser: Optimiser = Optimiser()
     """SGD."""
-    images: Positive = 8
+    images: Count = 8
     """Images a sample, drawn at random where a frame has more, as a whole ScanNet scan does."""
     crop: Crop = Crop()
     """Image augmentation."""
@@ -122,18 +134,25 @@ class Finetuning(Section):
 
     epochs: Positive = 2
     """Passes over the labelled subset."""
-    minimum_steps: int = Field(default=24, ge=0)
+    minimum_steps: int = Field(default=24, ge=0, le=10_000_000)
     """Small subsets are repeated until the run has this many optimiser steps."""
-    batch_size: Positive = 2
+    batch_size: Count = 2
     """Frames a step."""
     optimiser: Optimiser = Optimiser(learning_rate=0.05)
     """SGD for the backbone."""
-    head_learning_rate: float = Field(default=0.2, gt=0)
+    head_learning_rate: Rate = 0.2
     """Learning rate of the classifier where the backbone was pre-trained (SLidR's lr_head: 2)."""
-    random_learning_rate: float = Field(default=0.05, gt=0)
+    random_learning_rate: Rate = 0.05
     """Learning rate of backbone and classifier where nothing was pre-trained (SLidR issue 11)."""
-    probe_learning_rate: float = Field(default=0.05, gt=0)
+    probe_learning_rate: Rate = 0.05
     """Learning rate of the classifier on a frozen backbone (SLidR's README: lr 0.05, lr_head null)."""
+
+    @field_validator("optimiser", mode="before")
+    @classmethod
+    def _keeps_its_own_defaults(cls, values: Any) -> Any:
+        """Merge what is given over this section's defaults, which are not those of pre-training."""
+        default = cls.model_fields["optimiser"].default
+        return merged(default.model_dump(), values) if isinstance(values, dict) else values
 
 
 class Superpixels(Section):
@@ -142,9 +161,9 @@ class Superpixels(Section):
     A method that needs superpixels has such a section, named ``superpixels``, in its settings.
     """
 
-    segments: Positive = 150
-    """Approximate number of superpixels an image."""
-    compactness: float = 6.0
+    segments: int = Field(default=150, ge=1, le=65_535)
+    """Approximate number of superpixels an image; they are stored in 16 bits."""
+    compactness: float = Field(default=6.0, gt=0, le=1e6)
     """Weight of distance against colour."""
-    sigma: float = 3.0
+    sigma: float = Field(default=3.0, ge=0, le=100)
     """Width of the Gaussian blur before segmentation, pixels."""

@@ -19,6 +19,7 @@ def unknown(where: str, value: str, valid: Iterable[str]) -> InputError:
     InputError("config.yaml: backbone: 'spvcn' is not known, did you mean 'spvcnn'?")
     """
     valid = list(valid)
-    near = difflib.get_close_matches(value, valid, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(map(repr, valid))}"
+    small = {name.lower(): name for name in valid}
+    near = difflib.get_close_matches(value.lower(), small, n=1)
+    hint = f"did you mean {small[near[0]]!r}?" if near else f"expected one of {', '.join(map(repr, valid))}"
     return InputError(f"{where}: {value!r} is not known, {hint}")

@@ -6,22 +6,24 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 VALUES = frozenset({
-    "clip2scene.config", "clip2scene.config_data", "clip2scene.config_training", "clip2scene.experiments",
-    "clip2scene.datasets.vocabulary", "clip2scene.method.recipe", "clip2scene.method.specs",
-    "baselines.specs",
+    "clip2scene.config", "clip2scene.config_data", "clip2scene.config_training", "clip2scene.config_types",
+    "clip2scene.config_yaml", "clip2scene.text_tables", "clip2scene.experiments",
+    "clip2scene.experiment_table", "clip2scene.datasets.vocabulary", "clip2scene.method.recipe",
+    "clip2scene.method.specs", "baselines.specs",
 })  # fmt: skip
 """Modules that hold values: settings, prompts and recipes are part of a run's identity as the values they
 have, so their source is not."""
 BOOKKEEPING = frozenset({
     "clip2scene.files", "clip2scene.errors", "clip2scene.machine", "clip2scene.provenance",
-    "clip2scene.record", "clip2scene.registry", "clip2scene.runs", "clip2scene.task",
+    "clip2scene.record", "clip2scene.registry", "clip2scene.run_files", "clip2scene.runs", "clip2scene.task",
     "clip2scene.training.meter",
 })  # fmt: skip
 """Modules that a stage imports but that decide no number: they write records, report, and look up names."""
@@ -34,7 +36,7 @@ def digest(*values: Any) -> str:
 
 
 @cache
-def code_of(*modules: str) -> dict[str, str]:
+def code_of(*modules: str) -> Mapping[str, str]:
     """Hash what Python executes of `modules` and of all they import from the same project, transitively.
 
     Comments, docstrings and formatting do not count. A module in the project of any of `modules` counts, so
@@ -56,7 +58,7 @@ def code_of(*modules: str) -> dict[str, str]:
         found[name] = digest(_executed(tree))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         waiting += [used for used in _imports(tree, package) if used.partition(".")[0] in roots]
-    return dict(sorted(found.items()))
+    return MappingProxyType(dict(sorted(found.items())))
 
 
 def code_hash(*modules: str) -> str:
@@ -65,7 +67,7 @@ def code_hash(*modules: str) -> str:
     Snakemake does not see a change in an imported module. A rule with this hash in its ``params`` runs again
     when code that it uses has changed, and only then.
     """
-    return digest(code_of(*modules))
+    return digest(dict(code_of(*modules)))
 
 
 @cache

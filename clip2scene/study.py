@@ -14,10 +14,12 @@ import yaml
 from clip2scene import layout
 from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.experiments import Experiment, load_experiments
+from clip2scene.experiment_table import load_experiments
+from clip2scene.experiments import Experiment
 from clip2scene.files import atomic, sha256
 from clip2scene.provenance import code_of, digest
-from clip2scene.record import Identity, finished, read_description
+from clip2scene.record import Identity
+from clip2scene.run_files import finished, read_description
 from clip2scene.runs import Product, Run, Source
 from clip2scene.stages.base import Stage, get_stage, protocols
 
@@ -209,7 +211,7 @@ class Study:
 
     def code(self, run: Run) -> dict[str, str]:
         """Return the hash of each module that computes a run."""
-        return code_of(*_modules(get_stage(run.kind), self.configuration(run.variant), run))
+        return dict(code_of(*_modules(get_stage(run.kind), self.configuration(run.variant), run)))
 
     @cached_property
     def name(self) -> str:

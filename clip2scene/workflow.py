@@ -3,12 +3,21 @@
 Parsed at every job, so it imports neither torch nor mlflow.
 """
 
+import os
+import re
+import sys
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from clip2scene import layout
-from clip2scene.files import lock, read_json, write_json
+from clip2scene.config import parse_config
+from clip2scene.config_data import merged
+from clip2scene.config_yaml import load_yaml
+from clip2scene.errors import InputError
+from clip2scene.files import lock, read_object, write_json
 from clip2scene.machine import gpu_nodes
 from clip2scene.provenance import code_hash, digest
 from clip2scene.reporting.registry import table_module, table_names
@@ -16,9 +25,36 @@ from clip2scene.runs import Run
 from clip2scene.stages.base import Stage, get_stage
 from clip2scene.study import Study
 
+LONGEST_NAME = 150
+"""Longest start of a job's name: with its hash and an ending it has to be a file name."""
+
 
 class Workflow(Study):
     """A study as Snakemake sees it: jobs of one run each, or of several that share a process."""
+
+    @classmethod
+    def read(cls, files: Iterable[str | Path], overrides: Mapping[str, Any]) -> "Workflow":
+        """Read a study; end Snakemake with one line where its configuration or table of experiments is wrong.
+
+        Snakemake's own reader takes a key that is given twice, and ends in a traceback.
+
+        Args:
+            files: Configurations, each merged over those before it.
+            overrides: Values from Snakemake's option ``--config``.
+        """
+        names = [os.path.relpath(file) for file in files]
+        try:
+            values: dict[str, Any] = {}
+            for name in names:
+                values = merged(values, load_yaml(name))
+            source = " and ".join([*names, *(["--config"] if overrides else [])])
+            config = parse_config(merged(values, overrides), source)
+            if config.results.exists() and not config.results.is_dir():
+                raise InputError(f"{source}: results: {config.results} is a file; expected a folder")
+            return cls(config)
+        except InputError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(2)
 
     def hold(self) -> None:
         """Wait until no other workflow works on this results folder, then keep others waiting.
@@ -66,8 +102,9 @@ class Workflow(Study):
         first = runs[0]
         data = dict.fromkeys([*first.pretrain.split(), *(run.target for run in runs)])  # each once
         hashed = digest([run.key for run in runs]) if len(runs) > 1 else first.key
-        parts = (first.kind, first.method, first.recipe, first.variant, *data, hashed)
-        return "-".join(part for part in parts if part)
+        parts = (first.kind, first.method, first.recipe, first.variant, *data)
+        words = "-".join(part for part in parts if part)
+        return f"{words[:LONGEST_NAME]}-{hashed}"
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
@@ -77,7 +114,8 @@ class Workflow(Study):
 
     def names(self, stage: str) -> str:
         """Return the pattern of the names of a stage's jobs, for a wildcard."""
-        return "|".join(name for name, runs in self.jobs.items() if runs[0].kind == stage)
+        names = (name for name, runs in self.jobs.items() if runs[0].kind == stage)
+        return "|".join(map(re.escape, names))
 
     def keys(self, job: str) -> list[str]:
         """Return the keys of a job's runs."""
@@ -150,7 +188,7 @@ class Workflow(Study):
         """
         for table in self.tables:
             shown, note = layout.shown(self.config, table), layout.wanted(self.config, table)
-            current = shown.exists() and read_json(shown).get("study") == self.name
+            current = shown.exists() and read_object(shown).get("study") == self.name
             if not (current and note.exists() and all(path.exists() for path in self.receipts(table))):
                 write_json(note, {"study": self.name})
 

@@ -37,7 +37,7 @@ for name, stage in study.stages.items():
         message:
             "{params.what} (progress: {log})"
         shell:
-            "clip2scene run {params.runs} --receipt {output:q} --processes {params.processes} 2> {log:q}"
+            "clip2scene run {params.runs:q} --receipt {output:q} --processes {params.processes} 2> {log:q}"
 
     if stage.parts and not settings.share_process:
 
@@ -65,5 +65,5 @@ for name, stage in study.stages.items():
             message:
                 "{params.what}, part {wildcards.scatteritem} (progress: {log})"
             shell:
-                "clip2scene run {params.runs} --part {wildcards.scatteritem} --processes {threads}"
+                "clip2scene run {params.runs:q} --part {wildcards.scatteritem:q} --processes {threads}"
                 " --receipt {output:q} 2> {log:q}"

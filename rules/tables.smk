@@ -16,7 +16,7 @@ rule collect:
     message:
         "Collect the runs of table {wildcards.table}"
     shell:
-        "clip2scene collect {wildcards.table} {output:q} 2> {log:q}"
+        "clip2scene collect {wildcards.table:q} {output:q} 2> {log:q}"
 
 
 for name in study.tables:
@@ -45,4 +45,4 @@ for name in study.tables:
         message:
             "Write {output[0]}"
         shell:
-            "clip2scene table {params.table} 2> {log:q}"
+            "clip2scene table {params.table:q} 2> {log:q}"

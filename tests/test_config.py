@@ -92,7 +92,7 @@ def parse(**values) -> Config:
         ({"device": "gpu"}, "device: Input should be 'auto', 'cpu' or 'cuda', found 'gpu'"),
         (
             {"datasets": {"x": {"root": "x", "pretrain": {"by_method": {"slidr": None}}}}},
-            "f.yaml: datasets.x.pretrain: Value error, by_method: expected methods, each with keys",
+            "f.yaml: datasets.x.pretrain: by_method: expected methods, each with keys",
         ),
     ],
 )
@@ -166,7 +166,7 @@ def test_a_method_that_differs_in_one_key_keeps_the_others():
 
 def test_one_data_set_may_differ_and_prevails():
     own = {"epochs": 30, "crop": {"ratio": [1, 2]}, "by_method": {"slidr": {"batch_size": 7}}}
-    datasets = {"scans": {"root": "data", "pretrain": own, "finetune": {"batch_size": 5}}, **DATASETS}
+    datasets = {"scans": {"root": "scans", "pretrain": own, "finetune": {"batch_size": 5}}, **DATASETS}
     general = {
         "sweeps": 2,
         "by_method": {
@@ -188,6 +188,17 @@ def test_one_data_set_may_differ_and_prevails():
     assert config.finetuning("nuscenes") == config.finetune
     with pytest.raises(InputError, match="unknown key, did you mean epochs?"):
         parse(datasets={"scans": {"root": "data", "pretrain": {"epoch": 1}}})
+
+
+def test_fine_tuning_keeps_its_own_defaults():
+    """Its learning rate is not that of pre-training, also where another key of its optimiser is given."""
+    config = parse(finetune={"optimiser": {"momentum": 0.5}}, pretrain={"optimiser": {"momentum": 0.5}})
+    assert config.finetuning("nuscenes").optimiser == Optimiser(momentum=0.5, learning_rate=0.05)
+    assert config.pretraining("nuscenes", "slidr").optimiser == Optimiser(momentum=0.5, learning_rate=0.1)
+    with pytest.raises(
+        InputError, match=r"finetune.optimiser.momentun: unknown key, did you mean momentum\?"
+    ):
+        parse(finetune={"optimiser": {"momentun": 0.5}})
 
 
 def test_settings_of_a_method_are_typed_and_have_defaults():

@@ -11,7 +11,8 @@ from baselines import specs as baselines
 from clip2scene.config import Config, load_config, parse_config
 from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.errors import InputError
-from clip2scene.experiments import Experiment, load_experiments
+from clip2scene.experiment_table import load_experiments
+from clip2scene.experiments import Experiment
 from clip2scene.method import specs
 from clip2scene.runs import Product, Run
 from clip2scene.study import Study
@@ -115,7 +116,7 @@ def test_runs_of_a_table_are_its_rows_and_what_they_read(tmp_path):
 @pytest.mark.parametrize(("source", "target"), [("nuscenes", "semantickitti"), ("semantickitti", "nuscenes")])
 def test_a_network_is_judged_on_another_data_set(tmp_path, source, target):
     """It learns from the source alone, and meets the target's files and prompts when it is evaluated."""
-    data = {"root": "data", "format": "semantickitti", "synthetic": {}}
+    data = {"root": "kitti", "format": "semantickitti", "synthetic": {}}
     datasets = {"nuscenes": {"root": "data", "synthetic": {}}, "semantickitti": data}
     domains = {"pretrain": source, "target": target}
     asked = study(tmp_path, FREE | domains, TUNED | domains, datasets=datasets)
@@ -197,7 +198,7 @@ def test_keys_hold_neither_places_nor_what_concerns_speed_alone(tmp_path):
     root, weights = tmp_path / "some-root", tmp_path / "weights.pt"
     weights.write_text("weights")
     speed = {
-        "workers": 5432,
+        "workers": 987,
         "device": "cpu",
         "share_process": False,
         "results": str(tmp_path / "my-results"),
@@ -213,7 +214,7 @@ def test_keys_hold_neither_places_nor_what_concerns_speed_alone(tmp_path):
     for run in asked.runs.values():
         hashed = json.dumps([run.fields(), asked.settings(run)], default=str)
         assert "my-results" not in hashed
-        assert "5432" not in hashed
+        assert "987" not in hashed
         assert str(weights) not in hashed
         assert (str(tmp_path) in hashed) == (run.kind == "index")
 
@@ -457,8 +458,8 @@ def test_what_a_run_reads_is_known_before_it_starts(tmp_path, row):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (FREE | {"target": "nuscene"}, "row 1: target: 'nuscene' is not known, did you mean 'nuscenes'?"),
-        (FREE | {"pretrain": "nuscene"}, "row 1: pretrain: 'nuscene' is not known, did you mean 'nuscenes'?"),
+        (FREE | {"target": "nuscene"}, "line 2: target: 'nuscene' is not known, did you mean 'nuscenes'?"),
+        (FREE | {"pretrain": "nuscene"}, "line 2: pretrain: 'nuscene' is not known, did you mean"),
         (FREE | {"method": "clip2scenes"}, "did you mean 'clip2scene'?"),
         (FREE | {"recipe": "papers"}, "did you mean 'paper'?"),
         (FREE | {"backbone": "spvnn"}, "did you mean 'spvcnn'?"),
@@ -466,7 +467,7 @@ def test_what_a_run_reads_is_known_before_it_starts(tmp_path, row):
         (FREE | {"tables": "main cross_domains"}, "did you mean 'cross_domain'?"),
         (TUNED | {"protocol": "finetunes"}, "protocol: 'finetunes' is not known, did you mean 'finetune'?"),
         (TUNED | {"protocol": "linear_prob"}, "did you mean 'linear_probe'?"),
-        (TUNED | {"protocol": "pretrain"}, "row 1: protocol: 'pretrain' is not known"),
+        (TUNED | {"protocol": "pretrain"}, "line 2: protocol: 'pretrain' is not known"),
         (FREE | {"percent": "1", "rule": "frame_skip"}, "percent and seeds have no meaning"),
         (FREE | {"seeds": "0"}, "percent and seeds have no meaning"),
         (TUNED | {"seeds": ""}, "percent and seeds are needed for the protocol finetune"),
@@ -474,12 +475,12 @@ def test_what_a_run_reads_is_known_before_it_starts(tmp_path, row):
         (TUNED | {"rule": "frame_skp"}, "rule 'frame_skp' is not known, expected frame_skip, scene_skip"),
         (TUNED | {"percent": "100"}, "a rule is needed for a share between 0 and 100 percent"),
         (TUNED | {"method": "random"}, "pretrain names a data set where the method pre-trains"),
-        (TUNED | {"pretrain_seeds": ""}, "row 1: pretrain_seeds are given where a network is pre-trained"),
-        (RANDOM | {"pretrain_seeds": "0"}, "row 1: pretrain_seeds are given where a network is pre-trained"),
-        (TUNED | {"recipe": "theirs"}, "row 1: pretrain_seeds are given where a network is pre-trained"),
-        (TUNED | {"recipe": "their"}, "row 1: recipe: 'their' is not known, did you mean 'theirs'?"),
-        (RANDOM | {"recipe": "theirs"}, "row 1: recipe: 'theirs' is not known, expected one of ''"),
-        (TUNED | {"percent": "101"}, "row 1: percent: Input should be less than or equal to 100"),
+        (TUNED | {"pretrain_seeds": ""}, "line 2: pretrain_seeds are given where a network is pre-trained"),
+        (RANDOM | {"pretrain_seeds": "0"}, "line 2: pretrain_seeds are given where a network is pre-trained"),
+        (TUNED | {"recipe": "theirs"}, "line 2: pretrain_seeds are given where a network is pre-trained"),
+        (TUNED | {"recipe": "their"}, "line 2: recipe: 'their' is not known, did you mean 'theirs'?"),
+        (RANDOM | {"recipe": "theirs"}, "line 2: recipe: 'theirs' is not known, expected one of ''"),
+        (TUNED | {"percent": "101"}, "line 2: percent: Input should be less than or equal to 100"),
     ],
 )
 def test_wrong_row_is_named(tmp_path, row, message):
@@ -495,7 +496,7 @@ def test_methods_without_text_are_not_judged_without_labels(tmp_path, method):
     row = FREE | {"method": method, "recipe": ""}
     if method == "random":
         row |= {"pretrain": "", "pretrain_seeds": ""}
-    with pytest.raises(InputError, match=f"row 1: method {method} does not align points with text"):
+    with pytest.raises(InputError, match=f"line 2: method {method} does not align points with text"):
         load_experiments(config(tmp_path, row))
 
 
@@ -506,7 +507,7 @@ def test_methods_without_text_are_not_judged_without_labels(tmp_path, method):
 @pytest.mark.parametrize("rule", ["frame_skip", "scene_skip"])
 def test_a_share_that_a_rule_cannot_draw_is_refused(tmp_path, rule, percent, nearest):
     """By taking every n-th there are 100, 50, 33.3, 25, ... percent: other shares would silently be these."""
-    with pytest.raises(InputError, match=rf"row 1: {rule} cannot draw {percent} % .* nearest .* {nearest}"):
+    with pytest.raises(InputError, match=rf"line 2: {rule} cannot draw {percent} % .* nearest .* {nearest}"):
         load_experiments(config(tmp_path, TUNED | {"percent": percent, "rule": rule}))
 
 
@@ -516,7 +517,8 @@ def test_usual_shares_can_be_drawn(tmp_path, percent):
 
 
 def test_a_list_of_ids_may_be_any_share(tmp_path):
-    assert load_experiments(config(tmp_path, TUNED | {"percent": "40", "rule": "file:ids.txt"}))
+    (tmp_path / "ids.txt").write_text(IDS)
+    assert load_experiments(config(tmp_path, TUNED | {"percent": "40", "rule": f"file:{tmp_path}/ids.txt"}))
 
 
 def test_wrong_column_is_named(tmp_path):

@@ -5,6 +5,7 @@ Nothing heavy is imported before the subcommand that needs it runs.
 
 import gc
 
+import clip2scene.cli.interpreter  # noqa: F401 - first: it refuses versions of Python that the rest does not run on
 from clip2scene.cli.base import main
 from clip2scene.cli.checkpoints import export_checkpoint, import_checkpoint
 from clip2scene.cli.data import check_data, index, subset, superpixels, synthesize, text_embeddings

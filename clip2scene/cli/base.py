@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -19,7 +19,31 @@ class _Group(click.Group):
     A bug keeps its traceback.
     """
 
+    def main(self, *arguments: Any, **settings: Any) -> NoReturn:
+        """Run a command line; end its errors of usage in one line too."""
+        try:
+            code = super().main(*arguments, **settings | {"standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.ClickException as error:
+            click.echo(f"error: {_in_words(error)}", err=True)
+            sys.exit(2)
+        except click.Abort:
+            click.echo("Aborted!", err=True)
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for; the nearest is offered if there is none."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; end what a user can mend in one line."""
         try:
             return super().invoke(ctx)
         except InputError as error:
@@ -31,6 +55,21 @@ class _Group(click.Group):
         _close_progress_bars()
         click.echo(f"error: {' '.join(message.split())}", err=True)
         sys.exit(2)
+
+
+def _in_words(error: click.ClickException) -> str:
+    """Return click's message in one line that starts with the argument or option."""
+    message = error.format_message()
+    if (
+        isinstance(error, click.BadParameter)
+        and not isinstance(error, click.MissingParameter)
+        and error.param
+    ):
+        option = isinstance(error.param, click.Option)
+        message = f"{max(error.param.opts, key=len) if option else error.param.name}: {error.message}"
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"; see `{context.command_path} --help`" if context else ""
+    return f"{' '.join(message.split()).removesuffix('.')}{hint}"
 
 
 def _close_progress_bars() -> None:
@@ -65,7 +104,7 @@ def main(context: click.Context, path: str) -> None:
 dataset_argument = click.argument("dataset")
 table_argument = click.argument("table")
 processes_option = click.option(
-    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes."
+    "--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="Worker processes."
 )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from clip2scene.cli.base import data_set
-from clip2scene.errors import unknown
+from clip2scene.errors import InputError, unknown
 
 
 @click.command("import-checkpoint")
@@ -30,6 +30,8 @@ def import_checkpoint(
     config = data_set(path, dataset).config
     if backbone not in config.backbones:
         raise unknown(f"{path}: backbones", backbone, config.backbones)
+    if method_spec(method).implementation is None:
+        raise InputError(f"--method: {method} pre-trains nothing; expected one that does")
     if recipe not in (recipes := method_spec(method).recipes):
         raise unknown(f"recipe of method {method}", recipe, recipes)
     parts, missing = published.import_checkpoint(config, file, out, method, recipe, backbone, dataset)

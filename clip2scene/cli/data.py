@@ -4,6 +4,7 @@ import click
 
 from clip2scene.cli.base import data_set, dataset_argument, processes_option, study_of
 from clip2scene.compute import compute
+from clip2scene.datasets.rules import RULES, SMALLEST, id_file, skip_of
 from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_names, method_spec
 from clip2scene.runs import Run
@@ -62,16 +63,32 @@ def index(path: str, dataset: str) -> None:
 @click.command()
 @dataset_argument
 @click.argument("rule")
-@click.argument("percent", type=float)
+@click.argument("percent")
 @click.pass_obj
-def subset(path: str, dataset: str, rule: str, percent: float) -> None:
+def subset(path: str, dataset: str, rule: str, percent: str) -> None:
     """Draw PERCENT of the labels of DATASET by RULE: scene_skip, frame_skip, file:<path>, or all."""
     study = data_set(path, dataset)
-    if not 0 < percent <= 100:
-        raise InputError(f"percent: found {percent:g}, expected more than 0 and at most 100")
-    run = study.keyed(Run("subset", target=dataset, percent=percent, rule="" if rule == "all" else rule))
+    share = _share(rule, percent)
+    run = study.keyed(Run("subset", target=dataset, percent=share, rule="" if rule == "all" else rule))
     compute(study, run)
     click.echo(study.config.results / "runs" / run.key / "subset.json")
+
+
+def _share(rule: str, percent: str) -> float:
+    """Return the share of the labels, percent, if `rule` can draw it."""
+    try:
+        share = float(percent)
+    except ValueError:
+        raise InputError(f"percent: found {percent!r}, expected a number from {SMALLEST} to 100") from None
+    if not SMALLEST <= share <= 100:
+        raise InputError(f"percent: found {percent}, expected a number from {SMALLEST} to 100")
+    if rule == "all" and share != 100:
+        raise InputError(f"percent: found {percent}, expected 100 with the rule all")
+    if rule in RULES:
+        skip_of(share, rule)
+    elif rule != "all" and id_file(rule) is None:
+        raise unknown("rule", rule, ["all", *RULES, "file:<path>"])
+    return share
 
 
 @click.command()

@@ -7,8 +7,10 @@ import click
 
 from clip2scene import layout
 from clip2scene.cli.base import processes_option, select, study_of
-from clip2scene.errors import InputError
-from clip2scene.record import read_description
+from clip2scene.errors import InputError, unknown
+from clip2scene.run_files import read_description
+from clip2scene.runs import Run
+from clip2scene.stages.base import get_stage, stage_names
 
 names_argument = click.argument("names", nargs=-1)
 
@@ -31,13 +33,23 @@ def run(
     from clip2scene.compute import compute, write_receipt
 
     study = study_of(path)
-    if part and not re.fullmatch(r"[1-9]\d*-of-[1-9]\d*", part):
-        raise InputError(f"--part: found {part!r}, expected K-of-N, e.g. 1-of-100")
     chosen = select(study, names)
+    if part:
+        _check_part(part, chosen)
     for item in study.with_parents(chosen) if parents else chosen:
         compute(study, item, processes, part)
     if receipt:
         write_receipt(study, () if part else tuple(item.key for item in chosen), receipt)
+
+
+def _check_part(part: str, chosen: list[Run]) -> None:
+    """Refuse what is no part of a run, and a run that has no parts."""
+    numbers = re.fullmatch(r"([1-9][0-9]{0,5})-of-([1-9][0-9]{0,5})", part)
+    if numbers is None or int(numbers[1]) > int(numbers[2]):
+        raise InputError(f"--part: found {part!r}, expected K-of-N, K at most N, e.g. 1-of-100")
+    for item in chosen:
+        if not get_stage(item.kind).parts:
+            raise InputError(f"--part: {item.key} is a run of the stage {item.kind}, which has no parts")
 
 
 @click.command()
@@ -46,6 +58,8 @@ def run(
 def runs(path: str, stage: str | None) -> None:
     """List every run that the table of experiments asks for, and whether it is there."""
     study = study_of(path)
+    if stage is not None and stage not in stage_names():
+        raise unknown("--stage", stage, stage_names())
     for key, item in study.runs.items():
         if stage in (None, item.kind):
             there = read_description(layout.run_folder(study.config, item))
@@ -91,5 +105,4 @@ def clean(path: str, everything: bool, yes: bool) -> None:
         return
     click.echo(f"{total / 2**20:10.1f} MiB in {len(found)} folders")
     if yes or click.confirm("Delete them?"):
-        for folder in found:
-            remove(folder)
+        remove(study, found)

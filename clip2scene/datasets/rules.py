@@ -6,6 +6,8 @@ from clip2scene.errors import InputError
 
 RULES = ("frame_skip", "scene_skip")
 """Rules that take every n-th keyframe, or every n-th scene; see `clip2scene.datasets.fractions`."""
+SMALLEST = 0.001
+"""Smallest share, percent: one keyframe in 100,000, fewer than any data set has."""
 TOLERANCE = 0.02
 """Relative difference up to which a share counts as the one that a rule draws: 33 % is every third."""
 
@@ -21,8 +23,8 @@ def skip_of(percent: float, rule: str) -> int:
     Raises:
         InputError: no n gives this share; the message names the nearest shares.
     """
-    if not 0 < percent <= 100:
-        raise InputError(f"percent: found {percent:g}, expected more than 0 and at most 100")
+    if not SMALLEST <= percent <= 100:
+        raise InputError(f"percent: found {percent:g}, expected {SMALLEST} to 100")
     skip = round(100 / percent)
     if abs(100 / skip - percent) > TOLERANCE * percent:
         smaller, larger = (100 / n for n in (int(100 / percent) + 1, int(100 / percent)))
