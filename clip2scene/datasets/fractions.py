@@ -10,11 +10,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import BaseModel, Field, ValidationError
+
 from clip2scene.datasets.identity import split_digests
 from clip2scene.datasets.index import Index, read_index
 from clip2scene.datasets.rules import RULES, id_file, skip_of
 from clip2scene.errors import InputError
-from clip2scene.files import read_json, write_json
+from clip2scene.files import read_json, reading, write_json
 from clip2scene.task import Task
 
 
@@ -94,20 +96,52 @@ def write_subset(path: Path, ids: Sequence[str], split: str, rule: str, percent:
     write_json(path, provenance | {"ids": list(ids)})
 
 
-def read_subset(path: Path) -> list[str]:
+class _Subset(BaseModel):
+    """Content of a subset file."""
+
+    split: str
+    rule: str
+    percent: float = Field(gt=0, le=100)
+    frames: int
+    sha256: str
+    ids: list[str] = Field(min_length=1)
+
+
+def read_subset(
+    path: Path, split: str | None = None, rule: str | None = None, percent: float | None = None
+) -> list[str]:
     """Read the ids of a subset.
 
+    Args:
+        path: File of `write_subset`.
+        split: Split that it must be of; None for any.
+        rule: Rule that it must be drawn by; None for any.
+        percent: Share of the labels that it must be, percent; None for any.
+
     Raises:
-        InputError: the file is missing, is not a subset, or its ids are not those it was written with.
+        InputError: the file is missing, is not a subset, its ids are not those it was written with, or it is
+            another one than asked for.
     """
-    subset = read_json(path)
-    if not isinstance(subset, dict) or not {"ids", "sha256"} <= subset.keys():
+    values = read_json(path)
+    if not isinstance(values, dict) or not {"ids", "sha256"} <= values.keys():
         raise InputError(f"{path}: not a label subset; expected the keys ids and sha256")
-    if (found := digest(subset["ids"])) != subset["sha256"]:
+    try:
+        subset = _Subset.model_validate(values)
+    except ValidationError as error:
+        item = error.errors()[0]
+        field = ".".join(map(str, item["loc"]))
+        raise InputError(f"{path}: {field}: {item['msg']}; write it again") from None
+    if (found := digest(subset.ids)) != subset.sha256:
         raise InputError(
-            f"{path}: its ids have the SHA-256 {found}, expected {subset['sha256']}; write it again"
+            f"{path}: its ids have the SHA-256 {found}, expected {subset.sha256}; write it again"
         )
-    return subset["ids"]
+    if len(set(subset.ids)) != len(subset.ids) or subset.frames != len(subset.ids):
+        found = f"{len(subset.ids)} ids, of which {len(set(subset.ids))} differ"
+        raise InputError(f"{path}: {found}; expected {subset.frames}, each once; write it again")
+    for name, wanted in (("split", split), ("rule", rule), ("percent", percent)):
+        if wanted is not None and getattr(subset, name) != wanted:
+            raise InputError(f"{path}: {name} {getattr(subset, name)!r}; expected {wanted!r}; write it again")
+    return subset.ids
 
 
 def digest(ids: Sequence[str]) -> str:
@@ -117,12 +151,14 @@ def digest(ids: Sequence[str]) -> str:
 
 def _listed(index: Index, file: Path) -> list[str]:
     """Return the ids that a user's file lists, in the order of the index."""
+    expected = "a text file with a keyframe id a line"
+    with reading(file, expected):
+        try:
+            listed = file.read_text(encoding="utf-8-sig").split()
+        except UnicodeDecodeError:
+            raise InputError(f"{file}: is no text; expected {expected}") from None
     try:
-        ids = index.subset(file.read_text().split()).ids
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file; expected a text file with a keyframe id a line") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{file}: is no text; expected a keyframe id a line") from None
+        ids = index.subset(listed).ids
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     if not ids:

@@ -91,6 +91,11 @@ class Dataset(ABC):
             check-data` compares against it.
         unlabelled: Splits whose labels are not published.
         images_each: Minimum number of images per keyframe.
+        visible_share: Usual share of a keyframe's points that fall into an image; None if it is not known. A
+            share far below it says that points, poses and calibration do not belong together.
+        agreeing_share: The same for RGB-D cameras, whose depth images decide what is visible: usual share of
+            the points in an image's view whose depth is the measured one.
+        intensity_range: Smallest and largest intensity in the files; None if intensity is not used.
     """
 
     name: ClassVar[str]
@@ -101,6 +106,13 @@ class Dataset(ABC):
     keyframes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     unlabelled: ClassVar[frozenset[str]] = frozenset({"test"})
     images_each: ClassVar[int] = 1
+    visible_share: ClassVar[float | None] = None
+    agreeing_share: ClassVar[float | None] = None
+    intensity_range: ClassVar[tuple[float, float] | None] = None
+
+    def complete(self, root: Path, version: str) -> dict[str, int]:
+        """Return the number of keyframes that each split of a complete download has, where it is known."""
+        return dict(self.keyframes.get(version, self.keyframes.get("*", {})))
 
     def folders(self, version: str) -> tuple[str, ...]:
         """Return the folders of the data root whose files the index depends on; all of the root if none.

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from clip2scene.datasets.parts import file_of
+from clip2scene.errors import InputError
 from clip2scene.files import read_json
 
 MARKER = "synthetic.json"
@@ -69,7 +70,7 @@ class _Signatures:
     def __init__(self, root: Path) -> None:
         self._root = root
         marker = root / MARKER
-        self._hashes: dict[str, str] = read_json(marker)["files"] if marker.is_file() else {}
+        self._hashes: dict[str, str] = _hashes(marker) if marker.is_file() else {}
         self._folders: dict[Path, dict[str, int]] = {}
 
     def __getitem__(self, path: str) -> str | int | None:
@@ -78,9 +79,25 @@ class _Signatures:
             return self._hashes[file]
         folder = (self._root / file).parent
         if folder not in self._folders:
-            items = folder.iterdir() if folder.is_dir() else ()
-            self._folders[folder] = {item.name: item.stat().st_size for item in items if item.is_file()}
+            try:
+                items = folder.iterdir() if folder.is_dir() else ()
+                self._folders[folder] = {item.name: item.stat().st_size for item in items if item.is_file()}
+            except OSError:  # whoever reads its files says that they cannot be read
+                self._folders[folder] = {}
         return self._folders[folder].get(Path(file).name)
+
+
+def _hashes(marker: Path) -> dict[str, str]:
+    """Return the hash of every file of a synthetic data set.
+
+    Raises:
+        InputError: the marker is damaged.
+    """
+    values = read_json(marker)
+    files = values.get("files") if isinstance(values, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(value, str) for value in files.values()):
+        raise InputError(f"{marker}: holds no hashes of files; expected a mapping under the key files")
+    return files
 
 
 def _described(name: str, value: Any, signatures: _Signatures) -> Any:

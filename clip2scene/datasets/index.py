@@ -4,7 +4,7 @@ Whatever is slow or needs a data set's own tools happens when the index is built
 one file. Matrices are stored flat, row by row, one list a keyframe. Paths are relative to the data root.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,14 +12,16 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip2scene.config import DatasetConfig
 from clip2scene.datasets.frame import Camera, Dataset, Depth, Frame
 from clip2scene.datasets.identity import keyframe_digests, split_digests
+from clip2scene.datasets.plausible import check_index, unequal, warn
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
-from clip2scene.files import atomic
+from clip2scene.files import atomic, first_line, reading
 from clip2scene.task import Task
 
 EGO_RADIUS = 1.0
@@ -145,15 +147,22 @@ def compute(task: Task) -> None:
     task.record.finish(products=products)
 
 
-def build(config: DatasetConfig, out: Path) -> Index:
+def build(config: DatasetConfig, out: Path, tell: Callable[[str], None] = warn) -> Index:
     """Build the index of a configured data set, write it to `out`, and return it.
 
+    Args:
+        config: The data set's section.
+        out: Parquet file to write.
+        tell: Receives a line for each kind of oddity, e.g. time stamps that fall.
+
     Raises:
-        InputError: the data set is incomplete; the message names what is missing.
+        InputError: the data set is incomplete, or holds what cannot be; the message names the first fault.
     """
     if not config.root.is_dir():
         raise InputError(f"{config.root}: no such folder; expected the root of a {config.format} data set")
     frames = get_dataset(config.format).build_index(config.root, config.version, config.sweeps)
+    for line in check_index(frames, config.root):
+        tell(line)
     write_index(out, Index(config.format, config.root, frames))
     return read_index(out, config.root)
 
@@ -163,7 +172,10 @@ def write_index(path: Path, index: Index) -> None:
     left_out = {name: [[]] * len(index) for name in OPTIONAL if name not in index.frames}
     frames = index.frames.assign(**left_out)
     frames = frames.assign(identity=keyframe_digests(frames, index.root))
-    table = pa.Table.from_pandas(frames, schema=COLUMNS, preserve_index=False)
+    try:
+        table = pa.Table.from_pandas(frames, schema=COLUMNS, preserve_index=False)
+    except (pa.ArrowException, KeyError, OverflowError) as error:
+        raise InputError(f"{index.root}: its index cannot be written ({first_line(error)})") from None
     table = table.replace_schema_metadata({"format": index.format})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, use_dictionary=REPETITIVE)
@@ -179,21 +191,43 @@ def read_index(path: Path, root: Path) -> Index:
     Raises:
         InputError: the file is missing or is not an index.
     """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected an index, see `clip2scene index`") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a Parquet file ({error})") from None
-    if not table.schema.equals(COLUMNS) or b"format" not in (table.schema.metadata or {}):
+    expected = "an index, see `clip2scene index`"
+    with reading(path, expected):
+        with path.open("rb"):  # Arrow's own errors of the system have no number
+            pass
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path}: not a Parquet file ({first_line(error)})") from None
+    metadata = table.schema.metadata or {}
+    if not table.schema.equals(COLUMNS) or b"format" not in metadata:
         missing = sorted(set(COLUMNS.names).difference(table.column_names))
         raise InputError(f"{path}: not an index of this version (missing columns: {missing}); build it again")
+    if reason := _inconsistent(table):
+        raise InputError(f"{path}: {reason}; build it again")
     # Lists stay in Arrow's memory: a million Python objects take seconds to make, and every loader process
     # that counts references to them copies their pages.
     frames = table.to_pandas(
         types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
     )
-    return Index(table.schema.metadata[b"format"].decode(), root, frames)
+    return Index(metadata[b"format"].decode("utf-8", "replace"), root, frames)
+
+
+def _inconsistent(table: pa.Table) -> str | None:
+    """Return what is wrong with the rows of an index, or None; in Arrow, as there may be many rows."""
+    for name in COLUMNS.names:
+        column = table[name]
+        values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        if (column.null_count and name != "labels") or (values is not column and values.null_count):
+            return f"column {name} has {column.null_count or values.null_count} empty values; expected none"
+        if pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False:
+            return f"column {name} holds numbers that are not finite; expected finite numbers"
+    twice = len(table) - pc.count_distinct(table["id"]).as_py()
+    if twice:
+        return f"{twice} of its {len(table)} rows name a keyframe again; expected a row a keyframe"
+    lists = [field.name for field in COLUMNS if pa.types.is_list(field.type)]
+    found = unequal({name: pc.list_value_length(table[name]).to_numpy() for name in lists})
+    return found and f"keyframe {table['id'][found[0]].as_py()}: {found[1]}"
 
 
 def cameras(root: Path, row: Any) -> tuple[Camera, ...]:

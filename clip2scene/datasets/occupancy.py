@@ -17,6 +17,7 @@ from clip2scene.datasets.semantickitti import SemanticKITTI
 
 class _Occupancy(Dataset):
     feature_channels: ClassVar[int] = 1
+    intensity_range: ClassVar[tuple[float, float] | None] = None
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Read points [N, 3] float32 (metres, sensor frame), with ones [N, 1] float32 as their features."""

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from clip2scene.errors import InputError
+from clip2scene.files import reading
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "<i2", "int16": "<i2", "ushort": "<u2",
@@ -20,9 +21,9 @@ _TYPES = {
 _NAMES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "f4": "float"}
 _HEADER = re.compile(
     rb"ply\r?\nformat binary_little_endian 1\.0\r?\n(?:(?:comment|obj_info).*\n)*"
-    rb"element vertex (?P<count>\d+)\r?\n"
-    rb"(?P<properties>(?:(?:comment.*|property (?!list)\w+ \w+\r?)\n)+)"
-    rb"(?:(?:comment|element|property).*\n)*end_header\r?\n"
+    rb"element vertex (?P<count>\d{1,18})\r?\n"
+    rb"(?P<properties>(?:(?:comment.*|obj_info.*|property (?!list)\w+ \w+\r?)\n)+)"
+    rb"(?:element .*\n(?:(?:comment|obj_info|element|property).*\n)*)?end_header\r?\n"
 )
 _LONGEST_HEADER = 1 << 14
 
@@ -40,12 +41,10 @@ def read_vertices(path: Path, *properties: str) -> np.ndarray:
     Raises:
         InputError: the file is missing, truncated, empty, of another format, or lacks a property.
     """
-    try:
-        with path.open("rb") as file:
-            count, layout = _read_header(file, path)
-            vertices = np.fromfile(file, layout, count)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a PLY file") from None
+    with reading(path, "a PLY file"), path.open("rb") as file:
+        count, layout = _read_header(file, path)
+        there = (path.stat().st_size - file.tell()) // max(1, layout.itemsize)
+        vertices = np.fromfile(file, layout, min(count, there))
     if missing := [name for name in properties if name not in (layout.names or ())]:
         raise InputError(f"{path}: its vertices have no property {missing[0]}; found {layout.names}")
     if count == 0 or len(vertices) < count:
@@ -62,11 +61,15 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, np.dtype]:
             "properties are numbers"
         )
     file.seek(match.end())
-    properties = re.findall(r"^property (\w+) (\w+)", match["properties"].decode(), re.M)
+    properties = re.findall(r"^property (\w+) (\w+)", match["properties"].decode("latin-1"), re.M)
     if unknown := [kind for kind, _ in properties if kind not in _TYPES]:
         raise InputError(
             f"{path}: a property of its vertices is of type {unknown[0]}, which PLY does not know"
         )
+    names = [name for _, name in properties]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}: its vertices have the property {twice} twice; expected it once")
     return int(match["count"]), np.dtype([(name, _TYPES[kind]) for kind, name in properties])
 
 

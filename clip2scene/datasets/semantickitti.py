@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
-from clip2scene.datasets.binary import read_cloud, read_values
+from clip2scene.datasets.binary import check_range, read_cloud, read_values
 from clip2scene.datasets.frame import Dataset
+from clip2scene.datasets.pictures import image_size
+from clip2scene.datasets.plausible import check_intrinsics, check_rigid, each
 from clip2scene.datasets.vocabulary import SEMANTICKITTI_COLOURS, SEMANTICKITTI_PROMPTS
 from clip2scene.errors import InputError
+from clip2scene.files import first_line, read_text
 
 SPLITS: dict[str, frozenset[int]] = {
     "train": frozenset({*range(8), 9, 10}),
@@ -79,6 +81,8 @@ class SemanticKITTI(Dataset):
     )
     prompts: ClassVar[tuple[str, ...]] = SEMANTICKITTI_PROMPTS
     colours: ClassVar[np.ndarray] = SEMANTICKITTI_COLOURS
+    visible_share: ClassVar[float | None] = 0.14  # one forward camera, on synthetic scans
+    intensity_range: ClassVar[tuple[float, float] | None] = (0, 1)
 
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
         """Build the index in the order of the sorted paths, as the released skip rule requires.
@@ -91,7 +95,8 @@ class SemanticKITTI(Dataset):
         if not folders:
             expected = "expected scans, sequences/00/velodyne/000000.bin and on"
             raise InputError(f"{root / 'sequences'}: holds no sequence; {expected}")
-        return pd.DataFrame([row for folder in folders for row in _rows(root, folder, sweeps)])
+        rows = each(folders, lambda folder: _rows(root, folder, sweeps), "sequences")
+        return pd.DataFrame([row for sequence in rows for row in sequence])
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Read points [N, 3] float32 (metres, lidar frame) and intensity [N, 1] float32 (see `intensity`).
@@ -99,6 +104,8 @@ class SemanticKITTI(Dataset):
         The file holds float32 x, y, z and remission for each point.
         """
         values = read_cloud(path, 4)
+        if self.intensity_range:
+            check_range(path, values[:, 3], "remission", self.intensity_range, slack=0.5)
         return values[:, :3].copy(), self.intensity(values[:, 3:])
 
     @staticmethod
@@ -182,12 +189,10 @@ def _camera(image: Path, calibration: dict[str, np.ndarray]) -> dict[str, Any]:
 
     P2 = K [I | t]: the camera is offset from camera 0 by t, so t becomes part of the pose.
     """
-    try:
-        with Image.open(image) as opened:
-            width, height = opened.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{image}: not a whole image ({error})") from None
+    height, width = image_size(image)
     projection, pose = calibration["P2"], calibration["Tr"].copy()
+    file = image.parents[1] / "calib.txt"
+    check_intrinsics(projection[:, :3], (height, width), f"{file}: P2, for {image}")
     pose[:3, 3] += np.linalg.solve(projection[:, :3], projection[:, 3])
     return {
         "camera_names": ["image_2"],
@@ -201,19 +206,25 @@ def read_calibration(path: Path) -> dict[str, np.ndarray]:
     """Read the matrices of a ``calib.txt``, by name.
 
     Returns:
-        ``P2`` [3, 4] float64, rectified camera 0 -> pixels of the left colour camera; ``Tr`` [4, 4] float64,
-        lidar -> rectified camera 0, metres; and the file's other projection matrices [3, 4].
+        ``P2`` [3, 4] float64, rectified camera 0 -> pixels of the left colour camera, and ``Tr`` [4, 4]
+        float64, lidar -> rectified camera 0, metres. Other lines are not read.
 
     Raises:
-        InputError: the file is missing or damaged, or lacks P2 or Tr.
+        InputError: the file is missing or damaged, lacks P2 or Tr, or Tr is not rigid.
     """
-    matrices = {}
+    matrices: dict[str, np.ndarray] = {}
     for line in _lines(path, "a calibration"):
         name, _, values = line.partition(":")
+        if (name := name.strip()) not in ("P2", "Tr"):
+            continue
+        if name in matrices:
+            raise InputError(f"{path}: has two lines {name}; expected one")
         matrices[name] = _numbers([values], 12, path).reshape(3, 4)
     if missing := {"P2", "Tr"} - matrices.keys():
         raise InputError(f"{path}: has no line {min(missing)}; expected P2 and Tr")
-    return matrices | {"Tr": np.vstack([matrices["Tr"], [0, 0, 0, 1]])}
+    matrices["Tr"] = np.vstack([matrices["Tr"], [0, 0, 0, 1]])
+    check_rigid(matrices["Tr"], f"{path}: Tr")
+    return matrices
 
 
 def _lidar_poses(path: Path, to_camera: np.ndarray, numbers: list[int]) -> np.ndarray:
@@ -221,6 +232,8 @@ def _lidar_poses(path: Path, to_camera: np.ndarray, numbers: list[int]) -> np.nd
     lines = _lines(path, "a pose a scan (or set the data set's `sweeps` to 0)")
     poses = np.tile(np.eye(4), (len(numbers), 1, 1))
     poses[:, :3] = _take(_numbers(lines, 12, path), numbers, path).reshape(-1, 3, 4)
+    for number, pose in zip(numbers, poses, strict=True):
+        check_rigid(pose, f"{path}: line {number + 1}")
     return poses @ to_camera
 
 
@@ -231,7 +244,12 @@ def _times(path: Path, numbers: list[int]) -> np.ndarray:
     """
     if not path.exists():
         return PERIOD * np.array(numbers)
-    return _take(_numbers(_lines(path, "a time a scan"), 1, path)[:, 0], numbers, path)
+    times = _take(_numbers(_lines(path, "a time a scan"), 1, path)[:, 0], numbers, path)
+    if len(falls := np.flatnonzero(np.diff(times) <= 0)):
+        here = falls[0] + 1
+        found = f"scan {numbers[here]:06d} is taken at {times[here]:g} s, after one at {times[here - 1]:g} s"
+        raise InputError(f"{path}: {found}; expected times that rise")
+    return times
 
 
 def _take(values: np.ndarray, numbers: list[int], path: Path) -> np.ndarray:
@@ -245,20 +263,21 @@ def _take(values: np.ndarray, numbers: list[int], path: Path) -> np.ndarray:
 
 def _numbers(lines: list[str], count: int, path: Path) -> np.ndarray:
     """Parse lines of `count` numbers each into [L, count] float64."""
+    expected = f"expected lines of {count} numbers"
+    rows = [line.split() for line in lines]
+    if (wrong := next((row for row in rows if len(row) != count), None)) is not None:
+        raise InputError(f"{path}: found {len(wrong)} values in a line; {expected}")
     try:
-        values = np.array([line.split() for line in lines], np.float64).reshape(len(lines), count)
-    except ValueError:
-        raise InputError(f"{path}: expected lines of {count} numbers") from None
+        values = np.array(rows, np.float64).reshape(len(lines), count)
+    except ValueError as error:
+        raise InputError(f"{path}: {first_line(error)}; {expected}") from None
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds a number that is not finite")
     return values
 
 
 def _lines(path: Path, content: str) -> list[str]:
-    try:
-        return [line for line in path.read_text().splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected {content}") from None
+    return [line for line in read_text(path, content).splitlines() if line.strip()]
 
 
 def _stems(folder: Path, suffix: str) -> list[str]:

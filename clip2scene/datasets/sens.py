@@ -15,11 +15,15 @@ from typing import BinaryIO
 import numpy as np
 
 from clip2scene.errors import InputError
+from clip2scene.files import reading
 
 VERSION = 4
+LARGEST = 1 << 14
+"""Largest side of an image, pixels."""
 _JPEG, _ZLIB_USHORT, _UNIT = 2, 1, 1000.0
 # Codecs of colour and depth, width and height of colour, then of depth, depth units per metre, frames.
 _SIZES = struct.Struct("<iiIIIIfQ")
+_MOTION = 128  # bytes of an inertial measurement; these follow the frames, after their number
 _FRAME = np.dtype([("pose", "<f4", (4, 4)), ("timestamps", "<u8", 2), ("sizes", "<u8", 2)])
 
 
@@ -51,21 +55,21 @@ def read_recording(path: Path) -> Recording:
         InputError: the file is missing, truncated, of another version, or its images are neither JPEG nor
             zlib-compressed 16-bit depth in millimetres.
     """
-    try:
-        with path.open("rb") as file:
+    with reading(path, "a .sens file"), path.open("rb") as file:
+        try:
             return _read(file, path, path.stat().st_size)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a .sens file") from None
-    except (struct.error, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: truncated; expected a whole .sens file") from None
+        except (struct.error, ValueError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: truncated; expected a whole .sens file") from None
 
 
 def _read(file: BinaryIO, path: Path, length: int) -> Recording:
     version, name = struct.unpack("<IQ", file.read(12))
     if version != VERSION:
         raise InputError(f"{path}: a .sens file of version {version}; expected {VERSION}")
+    if name > length:
+        raise InputError(f"{path}: truncated; the name of its sensor has {name} bytes, the file {length}")
     file.seek(name, 1)
     matrices = np.frombuffer(file.read(4 * 16 * 4), "<f4").reshape(4, 4, 4).astype(np.float64)
     codec, depth_codec, width, height, depth_width, depth_height, unit, count = _SIZES.unpack(
@@ -74,15 +78,25 @@ def _read(file: BinaryIO, path: Path, length: int) -> Recording:
     if (codec, depth_codec, unit) != (_JPEG, _ZLIB_USHORT, _UNIT):
         found = f"codecs {codec} and {depth_codec}, {unit:g} depth units a metre"
         raise InputError(f"{path}: {found}; expected JPEG ({_JPEG}), zlib ({_ZLIB_USHORT}) and {_UNIT:g}")
+    sides = {"width": width, "height": height, "depth width": depth_width, "depth height": depth_height}
+    if bad := next((name for name, side in sides.items() if not 0 < side <= LARGEST), None):
+        raise InputError(f"{path}: {bad} of {sides[bad]} pixels; expected 1 to {LARGEST}")
+    if count == 0:
+        raise InputError(f"{path}: holds no frame; expected at least one")
     poses, parts = [], []
     for _ in range(count):
         header = np.frombuffer(file.read(_FRAME.itemsize), _FRAME, 1)[0]
         start, (colour, depth) = file.tell(), header["sizes"].tolist()
+        if not (colour and depth):
+            raise InputError(
+                f"{path}: frame {len(poses)} of {count} is empty; expected a JPEG and a depth stream"
+            )
         if start + colour + depth > length:
             raise InputError(f"{path}: truncated in frame {len(poses)} of {count}")
         poses.append(header["pose"].astype(np.float64))
         parts.append(((start, colour), (start + colour, depth)))
         file.seek(colour + depth, 1)
+    _refuse_more_frames(file, path, length, count)
     colour, depth = np.array(parts, np.int64).reshape(-1, 2, 2).swapaxes(0, 1)
     return Recording(
         (height, width),
@@ -93,6 +107,17 @@ def _read(file: BinaryIO, path: Path, length: int) -> Recording:
         colour,
         depth,
     )
+
+
+def _refuse_more_frames(file: BinaryIO, path: Path, length: int, count: int) -> None:
+    """Raise an InputError if another frame follows the last one that the header counts."""
+    rest = length - file.tell()
+    if rest < _FRAME.itemsize or (rest - 8) % _MOTION == 0:
+        return
+    header = np.frombuffer(file.read(_FRAME.itemsize), _FRAME, 1)[0]
+    images = header["sizes"].tolist()
+    if min(images) > 0 and file.tell() + sum(images) <= length:
+        raise InputError(f"{path}: counts {count} frames, and more follow; expected the number of all")
 
 
 def write_recording(

@@ -43,8 +43,8 @@ def _list(root: Path, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
                     folders.append(entry.path)
                 elif entry.is_file():
                     files.append((entry.path, entry.stat().st_size))
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # whoever reads the data set says what is missing
+    except OSError:
+        pass  # whoever reads the data set says what is missing or may not be read
     return folders, files
 
 
@@ -52,7 +52,7 @@ def _leads_back(link: Path, folder: Path, root: Path) -> bool:
     """Say whether a link leads to itself, or to a folder on the way from the root, so that it never ends."""
     try:
         target = link.resolve(strict=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     except (OSError, RuntimeError):  # it leads to itself; a RuntimeError before Python 3.13
         return True

@@ -88,9 +88,9 @@ class View:
         column = (2 * (column - left) + 1) * self.size[1] // (2 * width)
         return row, self.size[1] - 1 - column if self.mirrored else column
 
-    def image(self, path: Path) -> np.ndarray:
-        """Read the view [H, W, 3] uint8, RGB, of an image file; see `read_image`."""
-        return self._mirror(read_image(path, self.size, self.box))
+    def image(self, path: Path, expected: tuple[int, int] | None = None) -> np.ndarray:
+        """Read the view [H, W, 3] uint8, RGB, of an image file of the size `expected`; see `read_image`."""
+        return self._mirror(read_image(path, self.size, self.box, expected))
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """Resample a map [image height, image width] to the view by nearest neighbour; returns [H, W]."""

@@ -25,8 +25,8 @@ class Batch:
         sample: [N] sample of each point (0..B-1).
         sweep: [N] sweep of each point: 0 = keyframe, k = k-th earlier sweep.
         labels: [N] class of each point, 0 = ignored; None if the data set has no labels.
-        cell: [N] cell of each point in the regular grid over the stitched sweeps (paper 3.3), numbered from
-            0 through the batch. Cells are computed before augmentation, where the sweeps are registered.
+        grid_cell: [N] cell of each point in the regular grid over the stitched sweeps (paper 3.3), numbered
+            from 0 through the batch. Cells are computed before augmentation, where the sweeps are registered.
         images: [L, 3, H, W] uint8, RGB, cropped and resized; None for tasks without images.
         pair_point: [M] point of each pair.
         pair_image: [M] image of each pair (0..L-1).
@@ -44,7 +44,7 @@ class Batch:
     sample: Tensor
     sweep: Tensor
     labels: Tensor | None
-    cell: Tensor
+    grid_cell: Tensor
     images: Tensor | None
     pair_point: Tensor
     pair_image: Tensor
@@ -53,9 +53,9 @@ class Batch:
     superpixels: Tensor | None
 
     @property
-    def n_cells(self) -> int:
+    def n_grid_cells(self) -> int:
         """Number of grid cells: the largest cell index in use plus one."""
-        return int(self.cell.max()) + 1
+        return int(self.grid_cell.max()) + 1
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same batch with every tensor on `device`."""

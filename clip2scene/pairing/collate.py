@@ -18,7 +18,7 @@ def collate(samples: Sequence[Batch]) -> Batch:
     voxels = _starts([len(sample.coordinates) for sample in samples])
     points = _starts([len(sample.points) for sample in samples])
     images = _starts([0 if sample.images is None else len(sample.images) for sample in samples])
-    cells = _starts([sample.n_cells for sample in samples])
+    cells = _starts([sample.n_grid_cells for sample in samples])
     superpixels = _starts([0 if s.superpixels is None else int(s.superpixels.max()) + 1 for s in samples])
     numbers = _starts([int(sample.sample.max()) + 1 for sample in samples])
     return Batch(
@@ -33,7 +33,7 @@ def collate(samples: Sequence[Batch]) -> Batch:
         sample=_join([sample.sample for sample in samples], numbers),
         sweep=_join([sample.sweep for sample in samples]),
         labels=_join_optional([sample.labels for sample in samples]),
-        cell=_join([sample.cell for sample in samples], cells),
+        grid_cell=_join([sample.grid_cell for sample in samples], cells),
         images=_join_optional([sample.images for sample in samples]),
         pair_point=_join([sample.pair_point for sample in samples], points),
         pair_image=_join([sample.pair_image for sample in samples], images),

@@ -14,10 +14,14 @@ from clip2scene.datasets.index import Index, load_frame
 from clip2scene.errors import InputError
 from clip2scene.pairing import augmentation
 from clip2scene.pairing.batch import Batch
+from clip2scene.pairing.plausibility import best_cameras, leave_out_blind, warn_if_unpaired
 from clip2scene.pairing.projection import PixelPairs, pair
 from clip2scene.pairing.superpixels import SuperpixelFile
 from clip2scene.pairing.voxelise import quantise, unique
 from clip2scene.seeding import generator
+
+FARTHEST_VOXEL = 1 << 30
+"""Voxel coordinates are below this; the engine computes with int32."""
 
 
 class LabelledSamples(torch.utils.data.Dataset[Batch]):
@@ -54,7 +58,7 @@ class LabelledSamples(torch.utils.data.Dataset[Batch]):
             points = augmentation.rotate_and_flip(
                 points, generator(self.seed, "augmentation", self.epoch, frame.id)
             )
-        return _sample(frame, points, self.voxel_size, self.cylindrical)
+        return _sample(frame, points, self.voxel_size, self.cylindrical, self.index.root)
 
 
 class PretrainingSamples(torch.utils.data.Dataset[Batch]):
@@ -98,10 +102,14 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
             InputError: images are needed and a keyframe has none, or superpixels are needed and no file is
                 given.
         """
-        self.dataset, self.index, self.config, self.needs = dataset, index, config, frozenset(needs)
+        self.needs = frozenset(needs)
         self.voxel_size, self.cylindrical, self.seed, self.epoch = voxel_size, cylindrical, seed, 0
         if "images" in self.needs:
             _check_images(index)
+            index = leave_out_blind(index)
+        self.dataset, self.index, self.config = dataset, index, config
+        if "images" in self.needs:
+            warn_if_unpaired(dataset, index)
         self.superpixels = None
         if "superpixels" in self.needs:
             if superpixels is None:
@@ -121,20 +129,25 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         draws = generator(self.seed, "augmentation", self.epoch, row.id)
         sweeps = self._choose_sweeps(len(row.sweep_points), draws)
         frame = load_frame(self.dataset, self.index.root, row, sweeps, labels=False)
+        cameras = frame.cameras
         if len(frame.cameras) > self.config.images:
             chosen = draws.choice(len(frame.cameras), self.config.images, replace=False)
             frame = replace(frame, cameras=tuple(frame.cameras[number] for number in chosen))
         points = augmentation.rotate_and_flip(frame.points, draws)
         if "images" not in self.needs:
-            return _sample(frame, points, self.voxel_size, self.cylindrical)
+            return _sample(frame, points, self.voxel_size, self.cylindrical, self.index.root)
         pairs = pair(frame)
         if len(pairs) == 0:
+            frame = replace(frame, cameras=best_cameras(frame, cameras, self.config.images))
+            pairs = pair(frame)
+        if len(pairs) == 0:
+            measured = ", or none has the measured depth" if cameras[0].depth else ""
             raise InputError(
-                f"frame {frame.id} of {self.index.root}: none of its points falls into any image"
+                f"frame {frame.id} of {self.index.root}: none of its points falls into any image{measured}"
             )
         if self.config.drop_cuboids:
             frame, points, pairs = self._drop_cuboid(frame, points, pairs, draws)
-        sample = _sample(frame, points, self.voxel_size, self.cylindrical)
+        sample = _sample(frame, points, self.voxel_size, self.cylindrical, self.index.root)
         return self._add_images(sample, frame, pairs, draws)
 
     def _choose_sweeps(self, recorded: int, draws: np.random.Generator) -> list[int]:
@@ -174,11 +187,12 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         for number, camera in enumerate(frame.cameras):
             mine = pairs[starts[number] : starts[number + 1]]
             view = augmentation.random_view(mine.row, mine.column, camera.size, self.config.crop, draws)
-            images[number] = view.image(camera.image).transpose(2, 0, 1)
+            images[number] = view.image(camera.image, camera.size).transpose(2, 0, 1)
             mine = mine[view.holds(mine.row, mine.column)]
             kept.append(PixelPairs(mine.point, mine.image, *view.locate(mine.row, mine.column)))
             if self.superpixels is not None:
-                ids = self.superpixels[camera.image.relative_to(self.index.root).as_posix()]
+                name = camera.image.relative_to(self.index.root).as_posix()
+                ids = self.superpixels.map(name, camera.size)
                 superpixels.append(view.nearest(ids).astype(np.int32) + count)
                 count += int(ids.max()) + 1
         merged = PixelPairs.join(kept)
@@ -201,7 +215,7 @@ def _check_images(index: Index) -> None:
         raise InputError(f"{index.root}: {found}; expected one for each (SemanticKITTI: image_2)")
 
 
-def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bool) -> Batch:
+def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bool, root: Path) -> Batch:
     """Build a Batch of one without images.
 
     Args:
@@ -209,8 +223,20 @@ def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bo
         points: [N, 3] float32, metres: the frame's points after augmentation, which define the voxels.
         voxel_size: Edge of a voxel and of a grid cell, metres.
         cylindrical: True for cylindrical voxels.
+        root: Data root, for messages.
+
+    Raises:
+        InputError: the points lie in one voxel, or so far away that voxels leave int32.
     """
-    coordinates = np.column_stack([frame.sweep, quantise(points, voxel_size, cylindrical)])  # [N, 4]
+    voxels, where = quantise(points, voxel_size, cylindrical), f"frame {frame.id} of {root}"
+    low, high = [int(axis.min()) for axis in voxels.T], [int(axis.max()) for axis in voxels.T]
+    if (farthest := max(*high, *(-value for value in low))) >= FARTHEST_VOXEL:
+        found = f"a voxel {farthest} voxels of {voxel_size:g} m away"
+        raise InputError(f"{where}: {found}; expected fewer than {FARTHEST_VOXEL}")
+    if low == high and not frame.sweep.any():
+        found = f"its {len(points)} points lie in one voxel of {voxel_size:g} m"
+        raise InputError(f"{where}: {found}; expected at least two voxels")
+    coordinates = np.column_stack([frame.sweep, voxels])  # [N, 4]
     representative, inverse = unique(coordinates)
     _, cell = unique(quantise(frame.points, voxel_size))
     none = torch.empty(0, dtype=torch.int64)
@@ -224,7 +250,7 @@ def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bo
         sample=torch.zeros(len(points), dtype=torch.int64),
         sweep=torch.from_numpy(frame.sweep),
         labels=None if frame.labels is None else torch.from_numpy(frame.labels),
-        cell=torch.from_numpy(cell),
+        grid_cell=torch.from_numpy(cell),
         images=None,
         pair_point=none,
         pair_image=none,

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from clip2scene import config
 from clip2scene.datasets.index import Index, read_index
 from clip2scene.errors import InputError
-from clip2scene.files import atomic
+from clip2scene.files import atomic, first_line, reading
 from clip2scene.machine import worker_pool
 from clip2scene.pairing.images import read_image
 from clip2scene.task import Task
@@ -28,6 +28,7 @@ from clip2scene.task import Task
 SCHEMA = pa.schema(
     [("image", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("ids", pa.large_binary())]
 )
+_MAGIC = b"ARROW1"  # at the end of every Arrow file
 BATCH = 64
 """Images per record batch. Chunks hold whole batches, so the packed file does not depend on their number."""
 
@@ -114,7 +115,7 @@ def write_superpixels(
     provenance = {"algorithm": "skimage.segmentation.slic", "version": __version__, "dtype": "float32"}
     provenance |= {"split": split} | parameters.model_dump()
     schema = SCHEMA.with_metadata({key: str(value) for key, value in provenance.items()})
-    segment = partial(_compress, index.root, parameters)
+    segment = partial(_compress, index.root, parameters, image_sizes(index))
     processes = worker_pool(cores) if cores > 1 else None
     with (
         _writer(out, schema) as writer,
@@ -147,7 +148,10 @@ def pack_superpixels(chunks: Sequence[Path], images: Iterable[str], out: Path) -
             raise InputError(
                 f"{chunk}: made as {_provenance(file)}; expected {_provenance(files[0])}, as {chunks[0]}"
             )
-    found = [image for file in files for image in file.read_all()["image"].to_pylist()]
+    found = []
+    for chunk, file in zip(chunks, files, strict=True):
+        with _decoding(chunk):
+            found += file.read_all()["image"].to_pylist()
     if found != list(images):
         raise InputError(
             f"{chunks[0]} to {chunks[-1].name}: hold {len(found)} images, not those of the split; "
@@ -181,8 +185,17 @@ def _chunk(images: list[str], chunk: str) -> list[list[str]]:
     return batches[first:last]
 
 
-def _compress(root: Path, parameters: config.Superpixels, image: str) -> dict[str, str | int | bytes]:
-    ids = slic(read_image(root / image), parameters)
+def image_sizes(part: Index) -> dict[str, tuple[int, int]]:
+    """Return the height and width, pixels, that the index gives for every image."""
+    images = part.frames["camera_images"].explode().dropna()
+    sizes = np.concatenate([np.empty(0, np.int64), *part.frames["camera_sizes"]]).reshape(-1, 2)
+    return dict(zip(images, map(tuple, sizes.astype(int).tolist()), strict=True))
+
+
+def _compress(
+    root: Path, parameters: config.Superpixels, sizes: dict[str, tuple[int, int]], image: str
+) -> dict[str, str | int | bytes]:
+    ids = slic(read_image(root / image, expected=sizes[image]), parameters)
     height, width = ids.shape
     packed = pa.Codec("zstd", compression_level=9).compress(ids.tobytes(), asbytes=True)
     return {"image": image, "height": height, "width": width, "ids": packed}
@@ -198,15 +211,37 @@ def _writer(out: Path, schema: pa.Schema) -> Iterator[pa.ipc.RecordBatchFileWrit
         yield writer
 
 
-def _open(path: Path) -> pa.ipc.RecordBatchFileReader:
+DAMAGE = (pa.ArrowException, OSError, ValueError, EOFError, OverflowError, KeyError, MemoryError)
+"""Errors that Arrow raises for a damaged file."""
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn an error that Arrow raises for a damaged file into one line."""
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path)))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; expected superpixels, see `clip2scene superpixels`"
-        ) from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a superpixel file ({error})") from None
+        yield
+    except InputError:
+        raise
+    except DAMAGE as error:
+        raise InputError(f"{path}: not a superpixel file ({first_line(error)}); compute it again") from None
+
+
+def _open(path: Path) -> pa.ipc.RecordBatchFileReader:
+    with reading(path, "superpixels, see `clip2scene superpixels`"):
+        with path.open("rb") as file:
+            end = file.seek(0, 2)
+            file.seek(max(0, end - len(_MAGIC)))
+            whole = file.read() == _MAGIC
+        if not whole:
+            raise InputError(f"{path}: not a superpixel file, or cut short; compute it again")
+        with _decoding(path):
+            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            if not reader.schema.equals(SCHEMA) or reader.schema.metadata is None:
+                found = ", ".join(reader.schema.names)
+                raise InputError(
+                    f"{path}: columns {found}; expected {', '.join(SCHEMA.names)} and their origin"
+                )
+            return reader
 
 
 def _provenance(file: pa.ipc.RecordBatchFileReader) -> str:
@@ -226,19 +261,38 @@ class SuperpixelFile:
 
     @cached_property
     def _table(self) -> pa.Table:
-        return _open(self.path).read_all()
+        with _decoding(self.path):
+            table = _open(self.path).read_all()
+            table.validate(full=True)  # Arrow reads outside its memory where offsets are wrong
+        if any(column.null_count for column in table.columns):
+            raise InputError(f"{self.path}: has empty values; expected none; compute it again")
+        return table
 
-    def __getitem__(self, image: str) -> np.ndarray:
-        """Return the superpixel ids [H, W] uint16 of an image, given its path relative to the data root.
+    def map(self, image: str, expected: tuple[int, int] | None = None) -> np.ndarray:
+        """Return the superpixel ids [H, W] uint16 of an image.
+
+        Args:
+            image: Its path relative to the data root.
+            expected: Height and width that the map must have, pixels; None for any.
 
         Raises:
-            InputError: the file holds no superpixels of this image.
+            InputError: the file holds no superpixels of this image, is damaged, or has them in another size.
         """
         names = self._table["image"]
         row = bisect_left(names, image, key=pa.StringScalar.as_py)
         if row == len(names) or names[row].as_py() != image:
             raise InputError(f"{self.path}: holds no superpixels of {image}; compute them for this split")
         height, width = self._table["height"][row].as_py(), self._table["width"][row].as_py()
+        if expected is not None and (height, width) != tuple(expected):
+            found = f"superpixels of {image} in {height} x {width} pixels"
+            raise InputError(
+                f"{self.path}: {found}; expected {expected[0]} x {expected[1]}, as the image has"
+            )
         size = height * width * np.dtype(np.uint16).itemsize
-        ids = pa.decompress(self._table["ids"][row].as_buffer(), decompressed_size=size, codec="zstd")
-        return np.frombuffer(ids, np.uint16).reshape(height, width)
+        with _decoding(self.path):
+            ids = pa.decompress(self._table["ids"][row].as_buffer(), decompressed_size=size, codec="zstd")
+            return np.frombuffer(ids, np.uint16).reshape(height, width)
+
+    def __getitem__(self, image: str) -> np.ndarray:
+        """Return the superpixel ids [H, W] uint16 of an image; see `map`."""
+        return self.map(image)

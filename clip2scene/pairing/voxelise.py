@@ -1,5 +1,7 @@
 """Quantisation of points to voxels."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -36,7 +38,13 @@ def unique(coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     columns = coordinates.T.copy()  # [D, N], contiguous along N for the reductions
     columns -= columns.min(1, keepdims=True)
-    key = np.ravel_multi_index(tuple(columns), tuple(columns.max(1) + 1))
+    sides = columns.max(1) + 1
+    if math.prod(sides.tolist()) < 1 << 63:
+        key = np.ravel_multi_index(tuple(columns), tuple(sides))
+    else:  # a few points far away: number the values column by column, so that keys stay small
+        key = columns[0]
+        for column, side in zip(columns[1:], sides[1:], strict=True):
+            key = pd.factorize(key)[0] * side + column
     inverse, values = pd.factorize(key)
     representative = np.empty(len(values), np.int64)
     # In reverse, so that the first appearance is assigned last and stays.

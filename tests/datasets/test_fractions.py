@@ -60,7 +60,7 @@ def test_a_share_that_a_rule_cannot_draw_is_refused_with_the_nearest_ones(rule, 
 
 @pytest.mark.parametrize("percent", [0, -1, 101])
 def test_what_is_no_share_is_refused(percent):
-    with pytest.raises(InputError, match="expected more than 0 and at most 100"):
+    with pytest.raises(InputError, match=rf"percent: found {percent}, expected .* 100"):
         skip_of(percent, "frame_skip")
 
 

@@ -5,9 +5,10 @@ from clip2scene.config import Config
 from clip2scene.datasets import fractions
 from clip2scene.datasets.index import build, load_frame
 from clip2scene.datasets.registry import get_dataset
-from clip2scene.experiments import Experiment, load_experiments
 from clip2scene.evaluation import tuned
 from clip2scene.evaluation.confusion import read_confusion
+from clip2scene.experiment_table import load_experiments
+from clip2scene.experiments import Experiment
 from clip2scene.models.backbones import build_backbone
 from clip2scene.models.weights import write_checkpoint
 from clip2scene.runs import Run
@@ -51,7 +52,7 @@ def test_a_network_of_streets_is_fine_tuned_on_rooms(config, tmp_path, make_task
     config.experiments.write_text("".join("\t".join(line) + "\n" for line in lines))
     assert [experiment.target for experiment in load_experiments(config)] == ["scannet"]
 
-    meta = describe(config, "slidr", "spvcnn", "nuscenes")
+    meta = describe(config, "slidr", "spvcnn", "nuscenes") | {"recipe": "", "seed": 0}
     streets = build_backbone("spvcnn", get_dataset("nuscenes_occupancy").feature_channels, meta["width"])
     content = {"backbone": streets.state_dict(), "method": {}, "meta": meta}
     write_checkpoint(tmp_path / "pretrained.pt", content)

@@ -20,7 +20,7 @@ def follow(batch, sample):
     """Return the values that the indices of one sample of a batch point to."""
     mine = batch.sample == sample
     pairs = mine[batch.pair_point]
-    _, groups = batch.cell[mine].unique(return_inverse=True)
+    _, groups = batch.grid_cell[mine].unique(return_inverse=True)
     cloud = batch.coordinates[batch.inverse[mine]]
     return {
         "points": batch.points[mine],
@@ -43,7 +43,7 @@ def test_indices_of_a_batch_lead_where_they_led_in_each_sample(samples):
 
 def test_nothing_is_shared_between_samples_of_a_batch(samples):
     batch = collate(samples)
-    assert batch.n_cells == sum(sample.n_cells for sample in samples)
+    assert batch.n_grid_cells == sum(sample.n_grid_cells for sample in samples)
     assert len(batch.coordinates.unique(dim=0)) == len(batch.coordinates)
     assert batch.coordinates[:, 0].max() == 5
     ids = [set(part.unique().tolist()) for part in batch.superpixels.split(2)]

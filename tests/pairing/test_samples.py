@@ -61,8 +61,8 @@ def test_voxels_hold_their_points_and_the_features_of_the_first(index):
 
 def test_cells_join_sweeps_where_they_meet(index):
     sample = samples(index)[1]
-    order = sample.cell.argsort(stable=True)
-    cell, points, sweep = sample.cell[order], sample.points[order], sample.sweep[order]
+    order = sample.grid_cell.argsort(stable=True)
+    cell, points, sweep = sample.grid_cell[order], sample.points[order], sample.sweep[order]
     together = cell[1:] == cell[:-1]
     distance = (points[1:] - points[:-1])[together].norm(dim=1)
     assert distance.max() <= 0.2 * 3**0.5 + 1e-3
