@@ -1,9 +1,12 @@
 """`clip2scene clean`: the only place that deletes results, after it has said what."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from clip2scene.record import read_description
+from clip2scene import layout
+from clip2scene.files import locked
+from clip2scene.run_files import read_description
 from clip2scene.runs import KEY_LENGTH
 from clip2scene.study import Study
 
@@ -16,15 +19,20 @@ def removable(study: Study, everything: bool) -> dict[Path, str]:
         everything: List the study's own runs too.
     """
     results = study.config.results
-    found = {path: "superseded result" for path in sorted(results.glob("superseded/*/*")) if path.is_dir()}
-    for path in sorted(results.glob("runs/*")):
-        if not path.is_dir() or len(path.name) != KEY_LENGTH:
+    found = dict.fromkeys(_folders(results, "superseded/*/*"), "superseded result")
+    for path in _folders(results, "runs/*"):
+        if len(path.name) != KEY_LENGTH:
             continue
         there = read_description(path)
         if there and (everything or path.name not in study.runs):
-            words = " ".join(str(value) for value in there["fields"].values())
+            words = " ".join(str(value) for name, value in there["fields"].items() if name != "kind")
             found[path] = f"{there['kind']}: {words}"
     return found
+
+
+def _folders(results: Path, pattern: str) -> list[Path]:
+    """Return the folders that match a pattern; what a link leads to is not ours to delete."""
+    return [path for path in sorted(results.glob(pattern)) if path.is_dir() and not path.is_symlink()]
 
 
 def size(path: Path) -> int:
@@ -32,6 +40,13 @@ def size(path: Path) -> int:
     return sum(item.lstat().st_size for item in path.rglob("*") if item.is_file() and not item.is_symlink())
 
 
-def remove(path: Path) -> None:
-    """Delete one of the folders that `removable` listed."""
-    shutil.rmtree(path)
+def remove(study: Study, paths: Iterable[Path]) -> None:
+    """Delete folders that `removable` listed, once no workflow works on the results folder.
+
+    A run that another process computes by hand is waited for.
+    """
+    with locked(layout.lock(study.config, "workflow"), f"workflow on {study.config.results}"):
+        for path in paths:
+            key = path.name if path.parent.name == "runs" else path.parent.name
+            with locked(layout.lock(study.config, key), f"run {key}"):
+                shutil.rmtree(path)

@@ -2,7 +2,10 @@
 
 import os
 import pkgutil
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.files import locked, write_json
 from clip2scene.machine import keep_freed_memory, lease_gpu
-from clip2scene.record import RunRecord, finished, read_description
+from clip2scene.record import RunRecord
+from clip2scene.run_files import finished, read_description
 from clip2scene.runs import Run
 from clip2scene.stages.base import get_stage
 from clip2scene.study import Study
@@ -94,7 +98,30 @@ def _call(task: Task) -> None:
     keep_freed_memory()
     if stage.gpu:
         lease_gpu(task.config)
-    pkgutil.resolve_name(stage.function)(task)
+    with _naming_memory(task.run):
+        pkgutil.resolve_name(stage.function)(task)
+
+
+@contextmanager
+def _naming_memory(run: Run) -> Iterator[None]:
+    """Name the run in one line if there is not enough memory for it.
+
+    On a GPU, torch raises an error of its own; on a CPU, a RuntimeError.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        gpu = type(error).__name__ == "OutOfMemoryError"
+        phrases = ("DefaultCPUAllocator", "Storage size calculation overflowed")
+        if not (gpu or isinstance(error, MemoryError) or any(phrase in str(error) for phrase in phrases)):
+            raise
+        tried = re.search(r"allocate ([\d.]+ \w+)", str(error))
+        size = f" for {tried[1]} more" if tried else ""
+        smaller = f"a smaller batch_size, or backbones.{run.backbone}.width" if run.backbone else "less"
+        raise InputError(
+            f"run {run.key} ({run.kind}: {run.title}): the {'GPU' if gpu else 'machine'} has no memory{size}"
+            f"; expected {smaller}"
+        ) from None
 
 
 def write_receipt(study: Study, keys: tuple[str, ...], out: Path) -> None:

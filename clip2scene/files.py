@@ -19,16 +19,17 @@ from clip2scene.errors import InputError
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -40,15 +41,28 @@ def new_directory(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_unless_empty(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            refuse_unless_empty(path)
+            temporary.replace(path)  # the system replaces an empty folder and refuses any other
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Name `path` in errors of the system that name no file, as those of a full disk, or a temporary one."""
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        refuse_unless_empty(path)
-        temporary.replace(path)  # the system replaces an empty folder and refuses any other
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except OSError as error:
+        temporary = Path(str(error.filename)).name.startswith(f".{Path(path).name}.")
+        if error.errno is not None and (error.filename is None or temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
 
 
 def refuse_unless_empty(path: Path) -> None:
@@ -84,13 +98,17 @@ def locked(path: str | Path, what: str) -> Iterator[None]:
 def lock(path: str | Path, what: str) -> IO[str]:
     """Take a lock between processes and return its file, which holds it until it is closed; see `locked`."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"{what}: another process is at it; waiting for {path}", file=sys.stderr, flush=True)
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("a")
+        except PermissionError:  # another user made the file; a lock needs no permission to write
+            file = path.open()
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{what}: another process is at it; waiting for {path}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
     return file
 
 
@@ -120,10 +138,10 @@ def reading(path: str | Path, expected: str, *damage: type[Exception]) -> Iterat
         raise InputError(f"{path}: no such file; expected {expected}") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; expected {expected}") from None
-    except (UnicodeError, *damage) as error:
+    except (OSError, UnicodeError, *damage) as error:
+        if isinstance(error, OSError) and (error.strerror or not isinstance(error, damage)):
+            raise InputError(f"{path}: {error.strerror or first_line(error)}; expected {expected}") from None
         raise InputError(f"{path}: expected {expected}, found a damaged file ({first_line(error)})") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or first_line(error)}; expected {expected}") from None
 
 
 def first_line(error: BaseException) -> str:
@@ -149,6 +167,18 @@ def read_json(path: str | Path) -> Any:
     """
     with reading(path, "a JSON file", json.JSONDecodeError, RecursionError):
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: the file is missing, cannot be read, is not JSON, or holds something else.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: found {type(values).__name__}; expected a JSON object")
+    return values
 
 
 def sha256(path: str | Path) -> str:

@@ -4,10 +4,13 @@ import ctypes
 import fcntl
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from clip2scene.config import Config
@@ -15,6 +18,12 @@ from clip2scene.errors import InputError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST = 32 * 2**20  # bytes: glibc's limit for M_MMAP_THRESHOLD on 64 bits
+SHARED = Path("/dev/shm")
+"""Where Linux shows its shared memory as files."""
+ENOUGH = 4 * 2**30
+"""Free shared memory that is not looked into further, bytes."""
+PREFETCHED = 2
+"""Batches that torch's loader workers keep ready, each."""
 _leases: list[int] = []  # open lock files: the system lets go of them when the process ends, however it ends
 
 
@@ -52,6 +61,30 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def refuse_small_shared_memory(workers: int, size: Callable[[], int], folder: Path = SHARED) -> None:
+    """Raise an InputError if the system's shared memory cannot hold what loader workers hand over.
+
+    Workers would be killed by a bus error, or wait for ever. Containers often have 64 MiB.
+
+    Args:
+        workers: Number of loader processes.
+        size: Function that returns the bytes of a batch; called only where shared memory is small.
+        folder: Where the system shows its shared memory.
+    """
+    if not workers or not folder.is_dir():
+        return
+    free = shutil.disk_usage(folder).free
+    if free >= ENOUGH:
+        return
+    needed = (PREFETCHED * workers + 1) * size()  # every worker holds batches ready, one is in use
+    if free < needed:
+        raise InputError(
+            f"workers: {workers} loader processes need {needed / 2**20:.0f} MiB of shared memory; {folder} "
+            f"has {free / 2**20:.0f} MiB free; expected more (docker run --shm-size), or fewer workers "
+            "(0 loads in the process itself)"
+        )
 
 
 def gpu_nodes(devices: Path = Path("/dev")) -> list[Path]:
@@ -108,4 +141,9 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        with suppress(PermissionError):  # another user made it in this moment
+            os.fchmod(lock, 0o644)  # whatever the umask: other users' jobs wait for this lock too
+        return lock
+    except PermissionError:  # another user's, made by a program that let nobody read it
+        return _open(path.with_stem(f"{path.stem}-{os.getuid()}"))

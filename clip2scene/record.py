@@ -21,8 +21,9 @@ from typing import Any
 
 from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.files import read_json, sha256, write_json
+from clip2scene.files import naming, read_json, sha256, write_json
 from clip2scene.provenance import commit, versions
+from clip2scene.run_files import read_log
 
 UNHASHED = frozenset({"run.json", "resume.pt"})
 
@@ -126,19 +127,28 @@ class RunRecord:
 
     def log(self, values: dict[str, float]) -> None:
         """Append a line to ``metrics.jsonl``."""
-        with self._log.open("a") as file:
+        with naming(self._log), self._log.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
     def logged(self) -> list[dict[str, float]]:
-        """Return the lines of ``metrics.jsonl``."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        """Return the lines of ``metrics.jsonl``; see `read_log`."""
+        return read_log(self._log)
 
     def log_size(self) -> int:
         """Return the number of bytes logged so far, for `rewind_log`."""
         return self._log.stat().st_size if self._log.exists() else 0
 
     def rewind_log(self, size: int) -> None:
-        """Cut the log back to `size` bytes: a resumed run takes the later steps again."""
+        """Cut the log back to `size` bytes: a resumed run takes the later steps again.
+
+        Raises:
+            InputError: the log is shorter, so that it is not the one that the saved state belongs to.
+        """
+        if self.log_size() < size:
+            raise InputError(
+                f"{self._log}: holds {self.log_size()} bytes; expected at least {size}, as {self.resume} "
+                "says (remove that file, and the run starts again)"
+            )
         if self._log.exists():
             os.truncate(self._log, size)
 
@@ -168,34 +178,6 @@ class RunRecord:
     @property
     def _log(self) -> Path:
         return self.folder / "metrics.jsonl"
-
-
-def read_description(folder: Path) -> dict[str, Any] | None:
-    """Return a run's ``run.json``; None if the run was never started.
-
-    Raises:
-        InputError: the file is damaged, or is another run's.
-    """
-    path = folder / "run.json"
-    if not path.exists():
-        return None
-    values = read_json(path)
-    if not isinstance(values, dict) or not {"key", "status", "fingerprint"} <= values.keys():
-        raise InputError(f"{path}: expected the keys key, status and fingerprint; remove the folder {folder}")
-    if values["key"] != folder.name:
-        raise InputError(f"{path}: describes run {values['key']}; expected {folder.name}")
-    return values
-
-
-def finished(folder: Path, fingerprint: str | None = None) -> bool:
-    """Say whether a folder holds a finished run, of this fingerprint if one is given, with all its files."""
-    values = read_description(folder)
-    return (
-        values is not None
-        and values["status"] == "finished"
-        and fingerprint in (None, values["fingerprint"])
-        and all((folder / name).is_file() for name in values["files"])
-    )
 
 
 def _now() -> str:

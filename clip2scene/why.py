@@ -5,7 +5,8 @@ from typing import Any
 
 from clip2scene import layout
 from clip2scene.errors import InputError
-from clip2scene.record import Identity, finished, read_description
+from clip2scene.record import Identity
+from clip2scene.run_files import finished, read_description
 from clip2scene.runs import Run, flat
 from clip2scene.stages.base import get_stage
 from clip2scene.study import Study
@@ -61,22 +62,27 @@ def _reasons(study: Study, run: Run, again: Mapping[str, Run]) -> Iterator[str]:
 
 def _absent(study: Study, run: Run) -> Iterator[str]:
     """Yield how a run that was never computed differs from the nearest one that was."""
-    settings = flat(study.settings(run))
+    now = study.partial_identity(run).values()
+    settings, row = flat(now["settings"]), _row(now)
     nearest: tuple[int, str, list[str]] | None = None
     for path in (study.config.results / "runs").glob("*/run.json"):
         there = read_description(path.parent)
-        if there and there.get("kind") == run.kind and there["key"] not in study.runs:
-            same_row = {name: value for name, value in there["fields"].items() if name != "seed"}
-            if same_row == {name: value for name, value in run.fields().items() if name != "seed"}:
-                differences = list(_changes("setting", flat(there["settings"]), settings))
-                if nearest is None or len(differences) < nearest[0]:
-                    nearest = (len(differences), there["key"], differences)
+        others = there and there.get("kind") == run.kind and there["key"] not in study.runs
+        if others and _row(there) == row:
+            differences = list(_changes("setting", flat(there["settings"]), settings))
+            if nearest is None or len(differences) < nearest[0]:
+                nearest = (len(differences), there["key"], differences)
     if nearest is None:
         yield "it was never computed"
     elif nearest[2]:
         yield f"it was never computed; run {nearest[1]} is there with another {_listed(nearest[2])}"
     else:
         yield f"it was never computed; run {nearest[1]} is there, of another seed or from other runs"
+
+
+def _row(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run computes, whatever its seed."""
+    return {name: value for name, value in description["fields"].items() if name != "seed"}
 
 
 def _different(there: Mapping[str, Any], now: Identity) -> Iterator[str]:

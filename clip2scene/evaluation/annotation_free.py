@@ -20,8 +20,9 @@ from clip2scene.models.weights import load_weights
 from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.projection import pair
 from clip2scene.pairing.samples import LabelledSamples
+from clip2scene.run_files import refuse_changed
 from clip2scene.task import Task
-from clip2scene.training.checkpoint import describe, read_pretrained, require
+from clip2scene.training.checkpoint import expected_start, read_pretrained, require
 from clip2scene.training.loop import launch
 
 
@@ -40,10 +41,7 @@ def compute(task: Task) -> None:
     index = read_index(task.inputs["index"], data.root).split(data.val_split)
     fabric = launch(config, record)
     checkpoint, text = task.inputs["network"], task.inputs["text"]
-    expected = describe(config, run.method, run.backbone, run.pretrain)
-    if run.recipe in config.checkpoints:
-        expected["recipe"] = config.checkpoints[run.recipe].recipe
-    require(checkpoint, expected)
+    require(checkpoint, expected_start(config, run))
     method, meta = load_method(config, checkpoint, text, dataset.feature_channels)
     method = method.to(fabric.device).eval()
     embeddings = load_text(text, len(dataset.classes)).to(fabric.device)
@@ -78,7 +76,8 @@ def load_method(config: Config, checkpoint: Path, text: Path, channels: int) -> 
         channels: Input channels of the backbone.
 
     Raises:
-        InputError: the file is no such checkpoint, or lacks weights that the method has.
+        InputError: the file is no such checkpoint, lacks weights that the method has, or was trained with
+            texts of another width.
     """
     content = read_pretrained(checkpoint)
     meta = content["meta"]
@@ -86,8 +85,16 @@ def load_method(config: Config, checkpoint: Path, text: Path, channels: int) -> 
     method = get_method(meta["method"])(config, meta["recipe"], backbone, Resources(text=text))
     weights = {f"backbone.{name}": value for name, value in content["backbone"].items()} | content["method"]
     # modules that training alone uses are not built here
-    own = method.state_dict().keys()
+    own = method.state_dict()
+    width = load_text_embeddings(text).shape[1]
+    for name, value in content["method"].items():
+        trained = value.shape[:1] if isinstance(value, Tensor) else ()
+        if name in own and own[name].shape[:1] == (width,) and len(trained) and trained != (width,):
+            raise InputError(
+                f"{text}: text embeddings of width {width}; expected {trained[0]}, as {name} of {checkpoint}"
+            )
     load_weights(method, {name: value for name, value in weights.items() if name in own}, checkpoint)
+    refuse_changed(checkpoint)
     return method, meta
 
 
@@ -100,4 +107,5 @@ def load_text(path: Path, classes: int) -> Tensor:
     embeddings = load_text_embeddings(path)
     if len(embeddings) != classes:
         raise InputError(f"{path}: text embeddings of {len(embeddings)} classes; expected {classes}")
+    refuse_changed(path)
     return embeddings

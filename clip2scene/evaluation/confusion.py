@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from clip2scene.errors import InputError
-from clip2scene.files import atomic
+from clip2scene.files import atomic, reading
 
 POINT_SETS = ("all", "visible")
 """Sets of points that are scored: all that have a label, and those of them that a camera sees."""
@@ -28,9 +28,21 @@ def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, classes: int) ->
 
     Returns:
         [C + 1, C + 1] int64, a row a label, a column a prediction. Row 0 holds the ignored points.
+
+    Raises:
+        ValueError: a prediction or a label is no integer in 0..C (it would be counted in another cell), or
+            their numbers differ.
     """
     size = classes + 1
-    cells = np.asarray(labels, np.int64) * size + np.asarray(predictions, np.int64)
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if predictions.shape != labels.shape:
+        found = f"{list(predictions.shape)} predictions, {list(labels.shape)} labels"
+        raise ValueError(f"found {found}; expected as many")
+    for name, values in (("predictions", predictions), ("labels", labels)):
+        if values.size and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() > classes):
+            found = f"{values.min()} to {values.max()} ({values.dtype})"
+            raise ValueError(f"{name}: found {found}; expected integers 0 to {classes}")
+    cells = labels.astype(np.int64) * size + predictions.astype(np.int64)
     return np.bincount(cells.ravel(), minlength=size * size).reshape(size, size)
 
 
@@ -60,13 +72,7 @@ def read_confusion(path: Path, classes: int) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is missing, damaged, or holds matrices of another shape or negative counts.
     """
-    try:
-        with np.load(path) as file:
-            counts = {name: file[name] for name in file.files if name in POINT_SETS}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected confusion matrices") from None
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: expected confusion matrices, found a damaged file ({error})") from None
+    counts = _read_arrays(path, "confusion matrices", POINT_SETS)
     expected = (classes + 1, classes + 1)
     for name, values in counts.items():
         if values.ndim != 3 or values.shape[1:] != expected or values.dtype.kind not in "iu":
@@ -77,3 +83,61 @@ def read_confusion(path: Path, classes: int) -> dict[str, np.ndarray]:
     if "all" not in counts and "visible" not in counts:
         raise InputError(f"{path}: expected matrices named {' or '.join(POINT_SETS)}")
     return {name: values.astype(np.int64) for name, values in counts.items()}
+
+
+def read_predictions(path: Path, classes: int) -> dict[str, np.ndarray]:
+    """Read the keyframe that a run kept for pictures.
+
+    Args:
+        path: ``predictions.npz``.
+        classes: C.
+
+    Returns:
+        ``points`` [N, 3] float32, metres; ``labels`` and ``prediction`` [N], integers 0..C.
+
+    Raises:
+        InputError: the file is missing, damaged or holds something else.
+    """
+    names = ("points", "labels", "prediction")
+    scan = _read_arrays(path, "a predicted keyframe", names)
+    for name in names:
+        if name not in scan:
+            raise InputError(f"{path}: lacks {name}; expected {', '.join(names)}")
+    points, n = scan["points"], len(scan["points"]) if scan["points"].ndim else 0
+    if points.shape != (n, 3) or points.dtype.kind != "f" or not n or not np.isfinite(points).all():
+        found = f"{points.dtype} {list(points.shape)}"
+        raise InputError(f"{path}: points: found {found}; expected finite numbers [N, 3], N > 0")
+    for name in names[1:]:
+        values = scan[name]
+        if values.shape != (n,) or values.dtype.kind not in "iu":
+            found = f"{values.dtype} {list(values.shape)}"
+            raise InputError(f"{path}: {name}: found {found}; expected integers [{n}]")
+        if values.min() < 0 or values.max() > classes:
+            found = f"{values.min()} to {values.max()}"
+            raise InputError(f"{path}: {name}: found {found}; expected 0 to {classes}")
+    return scan
+
+
+def _read_arrays(path: Path, expected: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read those of the arrays `names` that a file has.
+
+    Raises:
+        InputError: the file is missing or is no archive of arrays, or one of the arrays is damaged.
+    """
+    with reading(path, expected, *_DAMAGE):
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise ValueError("it is no whole .npz archive")
+        try:
+            with np.load(path) as file:
+                return {name: file[name] for name in file.files if name in names}
+        except ValueError as error:
+            if "allow_pickle" in str(error):  # numpy's advice is to run what the file holds
+                raise ValueError("it holds Python objects") from None
+            raise
+
+
+_DAMAGE = (
+    ValueError, TypeError, KeyError, EOFError, SyntaxError, RuntimeError, MemoryError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""Errors that numpy and zipfile raise for damaged archives."""

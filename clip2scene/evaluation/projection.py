@@ -7,6 +7,7 @@ from torch import Tensor
 from clip2scene.datasets.frame import Frame
 from clip2scene.datasets.index import load_frame, read_index
 from clip2scene.datasets.registry import get_dataset
+from clip2scene.errors import InputError
 from clip2scene.evaluation.annotation_free import load_text
 from clip2scene.evaluation.predictions import Predictions
 from clip2scene.models.maskclip import MaskCLIP, load_maskclip, sample_features
@@ -34,6 +35,11 @@ def compute(task: Task) -> None:
     maskclip = load_maskclip(task.inputs["teacher"], image_scale=config.teacher.image_scale)
     maskclip = maskclip.to(fabric.device)
     embeddings = load_text(task.inputs["text"], len(dataset.classes)).to(fabric.device)
+    if embeddings.shape[1] != maskclip.embed_dim:
+        raise InputError(
+            f"{task.inputs['text']}: text embeddings of width {embeddings.shape[1]}; expected "
+            f"{maskclip.embed_dim}, as {task.inputs['teacher']}"
+        )
     predictions = Predictions(fabric, index, len(dataset.classes), ("visible",))
     numbers = range(fabric.global_rank, len(index), fabric.world_size)
     with progress_bar(fabric, "evaluate", "frame", len(numbers)) as bar:
@@ -63,7 +69,9 @@ def project_labels(maskclip: MaskCLIP, text: Tensor, frame: Frame) -> np.ndarray
     classes = torch.zeros(len(frame.points), dtype=torch.int64)
     for camera in frame.cameras:
         point, row, column = map(torch.from_numpy, project(frame.points, camera))
-        image = torch.from_numpy(read_image(camera.image).copy()).permute(2, 0, 1)[None]  # [1, 3, H, W]
+        image = torch.from_numpy(read_image(camera.image, expected=camera.size).copy()).permute(2, 0, 1)[
+            None
+        ]  # [1, 3, H, W]
         features = maskclip(image.to(text.device))  # [1, D, h, w]
         pixel = (index.to(text.device) for index in (torch.zeros_like(point), row, column))
         scores = sample_features(features, *pixel, camera.size) @ text.T  # [M, C]

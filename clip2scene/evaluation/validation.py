@@ -8,8 +8,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from clip2scene.machine import refuse_small_shared_memory
 from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.samples import LabelledSamples
+from clip2scene.training.loop import batch_bytes, loaded
 from clip2scene.training.meter import progress_bar
 
 
@@ -29,9 +31,10 @@ def predict(
         Number of the keyframe, its sample, and the class 1..C predicted for each of its points, [N] int64.
     """
     numbers = range(fabric.global_rank, len(samples), fabric.world_size)
+    refuse_small_shared_memory(workers, lambda: batch_bytes(samples[0]))
     loader = DataLoader(samples, batch_size=None, sampler=numbers, num_workers=workers)
     with progress_bar(fabric, "evaluate", "frame", len(numbers)) as bar:
-        for number, batch in zip(numbers, loader, strict=True):
+        for number, batch in zip(numbers, loaded(loader), strict=True):
             with torch.inference_mode():
                 voxels = network(batch.to(fabric.device)).argmax(dim=1) + 1  # [V]
             yield number, batch, voxels.cpu()[batch.inverse].numpy()

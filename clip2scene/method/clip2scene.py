@@ -38,7 +38,7 @@ class Clip2Scene(Method):
             resources: Text embeddings, and the teacher unless the method is only evaluated.
 
         Raises:
-            InputError: there is no such recipe.
+            InputError: there is no such recipe, or the text embeddings are not the teacher's.
         """
         super().__init__(config, recipe, backbone, resources)
         self.recipe = get_recipe(recipe)
@@ -50,6 +50,11 @@ class Clip2Scene(Method):
         if resources.teacher:
             choices = self.recipe.normalise_images, config.teacher.image_scale, self.recipe.teacher_gelu
             self.teacher = load_maskclip(resources.teacher, *choices)
+            if self.teacher.embed_dim != sizes[1]:
+                raise InputError(
+                    f"{resources.text}: text embeddings have {sizes[1]} channels; expected "
+                    f"{self.teacher.embed_dim}, as {resources.teacher} has"
+                )
             if self.recipe.agreement == "pixels":
                 self.image_mapping = nn.Linear(self.teacher.value_channels, sizes[1])
 
@@ -75,7 +80,7 @@ class Clip2Scene(Method):
             if recipe.agreement == "pixels":
                 loss = pixel_disagreement(points, self.image_mapping(self.at_pixels(values, batch)))
             else:
-                cell = batch.cell[batch.pair_point]
+                cell = batch.grid_cell[batch.pair_point]
                 loss = spatial_temporal_loss(points, pixels, labels, self.text, cell, recipe)
             losses["spatial_temporal"] = recipe.spatial_temporal_weight * loss
         return losses

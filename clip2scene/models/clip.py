@@ -6,6 +6,7 @@ A teacher checkpoint is a dictionary of ``architecture``, ``model_cfg`` (open_cl
 """
 
 import difflib
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import open_clip
 from open_clip.model import CLIP
 
 from clip2scene.errors import InputError
-from clip2scene.models.weights import load_weights, read_checkpoint, write_checkpoint
+from clip2scene.files import first_line
+from clip2scene.models.weights import load_weights, part, read_checkpoint, write_checkpoint
 
 EMBEDDED: dict[str, Any] = {
     "embed_dim": 128,
@@ -76,11 +78,27 @@ def load_clip(path: Path) -> tuple[CLIP, dict[str, Any]]:
         The frozen model in evaluation mode, and the checkpoint.
 
     Raises:
-        InputError: the file is missing or is not a teacher checkpoint.
+        InputError: the file is missing, damaged or not a teacher checkpoint.
     """
     checkpoint = read_checkpoint(path)
-    if not {"model_cfg", "mean", "std", "state_dict"} <= checkpoint.keys():
-        raise InputError(f"{path}: expected a teacher checkpoint (model_cfg, mean, std, state_dict)")
-    model = CLIP(**checkpoint["model_cfg"])
-    load_weights(model, checkpoint["state_dict"], path)
+    what = "a teacher checkpoint (model_cfg, mean, std, state_dict)"
+    config, weights = (part(checkpoint, name, path, what) for name in ("model_cfg", "state_dict"))
+    for name in ("mean", "std"):
+        if not _is_colour(values := checkpoint.get(name)) or (name == "std" and min(values) <= 0):
+            positive = " above 0" if name == "std" else ""
+            raise InputError(f"{path}: {name} is {values!r}; expected three finite numbers{positive}")
+    try:
+        model = CLIP(**config)
+    except Exception as error:  # open_clip checks none of its arguments
+        raise InputError(f"{path}: model_cfg makes no CLIP model ({first_line(error)})") from None
+    load_weights(model, weights, path)
     return model.eval().requires_grad_(False), checkpoint
+
+
+def _is_colour(values: Any) -> bool:
+    """Say whether a value of a checkpoint is three finite numbers."""
+    return (
+        isinstance(values, list | tuple)
+        and len(values) == 3
+        and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    )

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from clip2scene.errors import InputError
 from clip2scene.models.clip import nearest
 from clip2scene.models.frozen import Frozen
-from clip2scene.models.weights import load_weights, read_checkpoint
+from clip2scene.models.weights import load_weights, part, read_checkpoint
 
+_CHECKPOINT = "an encoder checkpoint (architecture, state_dict)"
 EMBEDDED = {"channels": (16, 32, 64, 128), "stem_width": 16}
 """Arguments of the ``embedded`` encoder: timm's resnet10t with a quarter of its channels."""
 
@@ -152,12 +153,16 @@ def load_image_encoder(path: Path, stride: int = 32) -> FrozenEncoder:
             (SLidR: 4).
 
     Raises:
-        InputError: the file is missing or is not an encoder checkpoint.
+        InputError: the file is missing, damaged or not an encoder checkpoint.
     """
     checkpoint = read_checkpoint(path)
-    if not {"architecture", "state_dict"} <= checkpoint.keys():
-        raise InputError(f"{path}: expected an encoder checkpoint (architecture, state_dict)")
-    encoder = build_encoder(checkpoint["architecture"])
-    load_weights(encoder, checkpoint["state_dict"], path)
+    weights = part(checkpoint, "state_dict", path, _CHECKPOINT)
+    if not isinstance(name := checkpoint.get("architecture"), str):
+        raise InputError(f"{path}: architecture is {name!r}; expected {_CHECKPOINT}")
+    try:
+        encoder = build_encoder(name)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    load_weights(encoder, weights, path)
     dilate(encoder, stride)
     return FrozenEncoder(encoder)

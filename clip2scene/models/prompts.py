@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
 from clip2scene.models.clip import load_clip
-from clip2scene.models.weights import read_checkpoint, write_checkpoint
+from clip2scene.models.weights import keys, read_checkpoint, write_checkpoint
 from clip2scene.task import Task
 
 TEMPLATES: tuple[str, ...] = (
@@ -66,9 +66,20 @@ def load_text_embeddings(path: Path) -> Tensor:
     """Load the text embeddings [C, D] float32 written by `write_text_embeddings`.
 
     Raises:
-        InputError: the file is missing or does not hold text embeddings.
+        InputError: the file is missing, damaged, or does not hold text embeddings.
     """
     saved = read_checkpoint(path)
-    if "embeddings" not in saved:
-        raise InputError(f"{path}: expected text embeddings (prompts, embeddings)")
-    return saved["embeddings"]
+    if not {"prompts", "embeddings"} <= saved.keys():
+        raise InputError(f"{path}: found {keys(saved)}; expected text embeddings (prompts, embeddings)")
+    prompts, embeddings = saved["prompts"], saved["embeddings"]
+    if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or embeddings.dtype != torch.float32:
+        shape = f"{embeddings.dtype} {list(embeddings.shape)}" if isinstance(embeddings, Tensor) else ""
+        raise InputError(
+            f"{path}: embeddings: found {shape or type(embeddings).__name__}; expected float32 [C, D]"
+        )
+    if not embeddings.isfinite().all():
+        raise InputError(f"{path}: embeddings: holds values that are not finite")
+    if not isinstance(prompts, list) or len(prompts) != len(embeddings):
+        found = len(prompts) if isinstance(prompts, list) else type(prompts).__name__
+        raise InputError(f"{path}: prompts: found {found}; expected {len(embeddings)}, one an embedding")
+    return embeddings

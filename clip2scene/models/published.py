@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clip2scene.errors import InputError
 from clip2scene.models.minkunet import MinkUNet
 from clip2scene.models.spvcnn import SPVCNN
+from clip2scene.models.weights import refuse_unfit
 
 # linear heads by network and method: our name, the released code's name
 _HEADS = {
@@ -44,14 +45,14 @@ def from_published(weights: dict[str, Tensor], backbone: nn.Module, method: str)
         method: Method that trained the published network.
 
     Raises:
-        InputError: a tensor of the backbone has another shape.
+        InputError: a tensor of the backbone or of a head has another shape.
     """
     network, parts = type(backbone), Parts({}, {}, dict(weights))
     for name, ours in backbone.state_dict().items():
         if (theirs := _published_name(name, network)) not in weights:
             continue
         value = weights[theirs]
-        if name.endswith(".kernel"):
+        if name.endswith(".kernel") and value.ndim in (2, 3):
             value = value[None] if value.ndim == 2 else _reorder(value, network)
         if value.shape != ours.shape:
             raise InputError(f"{theirs}: has the shape {list(value.shape)}; expected {list(ours.shape)}")
@@ -61,9 +62,28 @@ def from_published(weights: dict[str, Tensor], backbone: nn.Module, method: str)
         weight = f"{theirs}.kernel" if network is MinkUNet else f"{theirs}.weight"
         if {weight, f"{theirs}.bias"} <= weights.keys():
             value = parts.rest.pop(weight)
+            value = value[0] if value.ndim == 3 and len(value) == 1 else value
             parts.heads[f"{ours}.weight"] = value.T.contiguous() if network is MinkUNet else value
             parts.heads[f"{ours}.bias"] = parts.rest.pop(f"{theirs}.bias").flatten()
+    refuse_heads(parts.heads, backbone, method)
     return parts
+
+
+def refuse_heads(heads: dict[str, Tensor], backbone: nn.Module, method: str) -> None:
+    """Raise an InputError for linear heads that do not fit the backbone.
+
+    Args:
+        heads: Tensors by our names; others than those of the method's linear heads may be among them.
+        backbone: Our network.
+        method: Method that trained it.
+    """
+    for name in _HEADS.get((type(backbone), method), {}):
+        if f"{name}.weight" in heads:
+            head = {part: heads.get(f"{name}.{part}") for part in ("weight", "bias")}
+            weight = head["weight"]
+            rows = len(weight) if isinstance(weight, Tensor) and weight.ndim else 0
+            expected = nn.Linear(backbone.out_channels, rows, device="meta").state_dict()
+            refuse_unfit(expected, head, f"head {name}")
 
 
 def to_published(parts: Parts, network: type[nn.Module], method: str) -> dict[str, Tensor]:

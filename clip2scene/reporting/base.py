@@ -15,9 +15,9 @@ from clip2scene.evaluation.confusion import read_confusion
 from clip2scene.evaluation.metrics import Scores
 from clip2scene.experiments import Experiment
 from clip2scene.files import sha256
-from clip2scene.record import finished, read_description
 from clip2scene.registry import entry
 from clip2scene.reporting.registry import GROUP
+from clip2scene.run_files import finished, read_description
 from clip2scene.runs import Run
 from clip2scene.study import Study
 
@@ -150,6 +150,6 @@ def read_scores(study: Study, run: Run) -> dict[str, Scores]:
     path, written = folder / "confusion.npz", read_description(folder)["files"]
     if sha256(path) != written.get(path.name):
         raise InputError(f"{path}: its SHA-256 is not the one in run.json; the run did not write this file")
-    classes = get_dataset(study.config.datasets[run.target].format).classes
+    classes = get_dataset(study.configuration(run.variant).datasets[run.target].format).classes
     counts = read_confusion(path, len(classes))
     return {name: Scores(classes, matrices.sum(axis=0)) for name, matrices in counts.items()}

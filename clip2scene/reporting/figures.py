@@ -1,6 +1,5 @@
 """Pictures of finished runs: scans from above, label-fraction curves, training curves."""
 
-import json
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,11 +8,13 @@ import pandas as pd
 
 from clip2scene.datasets.index import Index, load_frame, read_index
 from clip2scene.datasets.registry import get_dataset
+from clip2scene.evaluation.confusion import read_predictions
 from clip2scene.files import atomic
 from clip2scene.layout import run_folder
 from clip2scene.pairing.images import read_image
 from clip2scene.pairing.projection import pair
 from clip2scene.reporting.base import Cell, read_cells
+from clip2scene.run_files import read_log
 from clip2scene.study import Study
 
 mpl.use("Agg")  # no display is needed
@@ -43,7 +44,8 @@ def draw_figures(study: Study, out: Path) -> list[Path]:
         folder, path = run_folder(study.config, run), out / f"{run.name}.png"
         if run.kind == "annotation_free":
             title, dataset = f"{run.title} (run {run.key})", study.config.datasets[run.target].format
-            drawn.append(draw_scan(np.load(folder / "predictions.npz"), dataset, title, path))
+            scan = read_predictions(folder / "predictions.npz", len(get_dataset(dataset).classes))
+            drawn.append(draw_scan(scan, dataset, title, path))
         if run.kind == "pretrain" and (log := folder / "metrics.jsonl").exists():
             drawn.append(draw_training(log, f"{run.title} (run {run.key})", path))
     return [path for path in [*drawn, *draw_fractions(cells, out)] if path]
@@ -68,7 +70,7 @@ def draw_pixels(index: Index, out: Path) -> Path | None:
     height, width = camera.size
     figure, axes = plt.subplots(2, 1, figsize=(10, 20 * height / width + 0.5), layout="constrained")
     for axis in axes:
-        axis.imshow(read_image(camera.image))
+        axis.imshow(read_image(camera.image, expected=camera.size))
         axis.axis("off")
     labels = np.zeros(len(frame.points), int) if frame.labels is None else frame.labels
     axes[1].scatter(mine.column, mine.row, c=palette[labels[mine.point]], s=6, linewidths=0)
@@ -132,19 +134,20 @@ def draw_fractions(cells: list[Cell], folder: Path) -> list[Path]:
         for method, line in shown.groupby("method"):
             axis.errorbar(line["percent"], line["mean"], line["std"], marker="o", capsize=3, label=method)
         percents = sorted(shown["percent"].unique())
-        title = f"Fine-tuning on {dataset}, labels drawn by {rule.partition(':')[0]}"
+        kind, _, ids = rule.partition(":")
+        drawn_by = f"{kind}-{Path(ids).stem}" if ids else kind  # of two lists of ids, one each
+        title = f"Fine-tuning on {dataset}, labels drawn by {drawn_by}"
         axis.set(xscale="log", xlabel="share of the labels, %", ylabel="mIoU, %", title=title)
         axis.set_xticks(percents, [f"{percent:g}" for percent in percents])
         axis.minorticks_off()
         axis.legend(frameon=False)
-        name = f"label-fractions-{dataset}-{rule.partition(':')[0]}.png"
-        drawn.append(_save(figure, folder / name))
+        drawn.append(_save(figure, folder / f"label-fractions-{dataset}-{drawn_by}.png"))
     return drawn
 
 
 def draw_training(log: Path, title: str, out: Path) -> Path:
     """Draw every loss that a run logged against the step."""
-    steps = pd.DataFrame([json.loads(line) for line in log.read_text().splitlines()]).set_index("step")
+    steps = pd.DataFrame(read_log(log)).set_index("step")
     losses = [name for name in steps if name not in ("epoch", "learning_rate", "samples_per_second")]
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for name in losses:

@@ -82,9 +82,10 @@ def _visible(cell: Cell) -> float | None:
 def _class_row(study: Study, cell: Cell) -> dict[str, Any]:
     """Return the IoU of every class in percent, mean over seeds; empty where a class is absent."""
     fields = ("protocol", "method", "recipe", "variant", "backbone", "target", "percent", "rule")
-    classes = get_dataset(study.config.datasets[cell.experiment.target].format).classes
+    e = cell.experiment
+    classes = get_dataset(study.configuration(e.variant).datasets[e.target].format).classes
     iou = pd.DataFrame([_iou(scores) for scores in cell.scores.values()], columns=classes, dtype=float)
-    return {**cell.experiment.model_dump(include=set(fields)), **(100 * iou.mean())}
+    return {**e.model_dump(include=set(fields)), **(100 * iou.mean())}
 
 
 def _iou(scores: Scores) -> list[float]:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from clip2scene import layout
 from clip2scene.errors import InputError
-from clip2scene.files import read_json, sha256, write_json
-from clip2scene.record import finished, read_description
+from clip2scene.files import read_object, reading, sha256, write_json
 from clip2scene.reporting.base import get_table, read_cells
+from clip2scene.run_files import finished, read_description
 from clip2scene.study import Study
 
 
@@ -40,7 +40,7 @@ def write_table(study: Study, table: str) -> None:
     get_table(table).write(study, read_cells(study, table), results)
     collect(study, table, shown)
     hashes = {name: sha256(results / name) for name in files}
-    write_json(shown, read_json(shown) | {"files": hashes})
+    write_json(shown, read_object(shown) | {"files": hashes})
 
 
 def verify(study: Study, table: str) -> list[str]:
@@ -49,7 +49,7 @@ def verify(study: Study, table: str) -> list[str]:
     The files of its runs must be those that the runs wrote, the runs those that the table was written from,
     and every number must come out of the confusion matrices again.
     """
-    problems = list(_runs(study, table))
+    problems = [*_runs(study, table), *_others(study, table)]
     try:
         with tempfile.TemporaryDirectory() as folder:
             written = get_table(table)
@@ -65,7 +65,7 @@ def verify(study: Study, table: str) -> list[str]:
 def _runs(study: Study, table: str) -> Iterator[str]:
     """Yield what is wrong with the runs behind a table."""
     shown = layout.shown(study.config, table)
-    recorded: dict[str, Any] = read_json(shown).get("runs", {}) if shown.exists() else {}
+    recorded = _receipt(shown, "runs")
     if not shown.exists():
         yield f"{shown}: no such file; the table was not written by `clip2scene table {table}`"
     for run in study.runs_of(table).values():
@@ -83,12 +83,37 @@ def _runs(study: Study, table: str) -> Iterator[str]:
                 yield f"{folder / name}: its SHA-256 is not the one in run.json"
 
 
+def _others(study: Study, table: str) -> Iterator[str]:
+    """Yield the files of a table, beside those with numbers to compare, that are not as they were written."""
+    shown = layout.shown(study.config, table)
+    for name, expected in _receipt(shown, "files").items():
+        path = study.config.results / name
+        if path.suffix != ".csv" and not (path.is_file() and sha256(path) == expected):
+            yield f"{path}: is not as `clip2scene table {table}` wrote it"
+
+
+def _receipt(shown: Path, name: str) -> dict[str, Any]:
+    """Return an entry of a table's receipt, a JSON object; an empty one if there is no receipt.
+
+    Raises:
+        InputError: the receipt is damaged.
+    """
+    values = read_object(shown).get(name, {}) if shown.exists() else {}
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{shown}: {name}: found {type(values).__name__}; expected an object (write the table again)"
+        )
+    return values
+
+
 def _compare(shown: Path, expected: Path) -> Iterator[str]:
     """Yield the cells in which a table differs from what its runs give."""
     if not shown.is_file():
         yield f"{shown}: no such file"
         return
-    found, right = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (shown, expected))
+    damage = (pd.errors.ParserError, pd.errors.EmptyDataError)
+    with reading(shown, "a table as CSV", *damage):
+        found, right = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (shown, expected))
     if list(found.columns) != list(right.columns) or len(found) != len(right):
         yield f"{shown}: {len(found)} rows, expected {len(right)}, or other columns; write it again"
         return

@@ -34,19 +34,31 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
         Features [V_out, C_out], in the autocast dtype under autocast.
 
     Raises:
-        ValueError: the shape of features or weight does not fit the kernel map. The kernels read memory by
-            address and would not notice.
+        ValueError: the shape of features or weight does not fit the kernel map, or they are on another
+            device. The kernels read memory by address and would not notice.
+        TypeError: features and weight are not of one floating-point type.
     """
-    expected = kernel_map.backward.n_targets, weight.shape[1]
     n_offsets = len(kernel_map.forward.sizes)
-    if features.shape != expected or len(weight) != n_offsets:
+    expected = kernel_map.backward.n_targets, weight.shape[1] if weight.ndim == 3 else 0
+    if features.shape != expected or weight.ndim != 3 or len(weight) != n_offsets:
         raise ValueError(
             f"expected features of shape {list(expected)} and a weight of {n_offsets} offsets, "
-            f"found {list(features.shape)} and {len(weight)}"
+            f"found {list(features.shape)} and {list(weight.shape)}"
+        )
+    devices = features.device, weight.device, kernel_map.forward.sources.device
+    if len(set(devices)) > 1:
+        raise ValueError(
+            "expected features, weight and voxels on one device, "
+            f"found {devices[0]}, {devices[1]} and {devices[2]}"
         )
     if torch.is_autocast_enabled(features.device.type) and features.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(features.device.type)
         features, weight = features.to(dtype), weight.to(dtype)
+    if features.dtype != weight.dtype or not features.is_floating_point():
+        raise TypeError(
+            "expected features and weight of one floating-point type, "
+            f"found {features.dtype} and {weight.dtype}"
+        )
     return _Convolution.apply(features, weight, kernel_map, kernels_for(features.device, features.dtype))
 
 

@@ -13,8 +13,9 @@ from clip2scene.errors import InputError
 
 _BITS = 17  # per axis; three axes and 12 bits for the cloud make 63, so keys are never negative
 _BIAS = 1 << (_BITS - 1)
-_REACH = 1 << 10  # voxels that a kernel may reach beyond the outermost voxel without leaving its bit field
-LIMIT = _BIAS - _REACH  # 64,512 voxels: 6.4 km with voxels of 0.1 m
+REACH = 1 << 10  # voxels that a kernel may reach beyond the outermost voxel without leaving its bit field
+LIMIT = _BIAS - REACH  # 64,512 voxels: 6.4 km with voxels of 0.1 m
+_INTEGERS = frozenset({torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64})
 MAX_CLOUDS = 1 << (63 - 3 * _BITS)
 
 
@@ -28,16 +29,16 @@ def pack(coordinates: Tensor) -> Tensor:
         Keys [V] int64, in the order of `coordinates`.
 
     Raises:
-        InputError: there is no voxel, `coordinates` has another shape or a floating-point dtype, or a voxel
+        InputError: there is no voxel, `coordinates` has another shape or does not hold integers, or a voxel
             is out of range.
     """
-    if coordinates.ndim != 2 or coordinates.shape[1] != 4 or coordinates.is_floating_point():
+    if coordinates.ndim != 2 or coordinates.shape[1] != 4 or coordinates.dtype not in _INTEGERS:
         found = f"{coordinates.dtype} of shape {list(coordinates.shape)}"
         raise InputError(f"coordinates: expected integers of shape [V, 4] (cloud, x, y, z), found {found}")
     if len(coordinates) == 0:
         raise InputError("coordinates: the point cloud is empty, expected at least one voxel")
     clouds, xyz = coordinates[:, 0].long(), coordinates[:, 1:].long()
-    if bool(((clouds < 0) | (clouds >= MAX_CLOUDS) | (xyz.abs() > LIMIT).any(1)).any()):
+    if bool(((clouds < 0) | (clouds >= MAX_CLOUDS) | ((xyz < -LIMIT) | (xyz > LIMIT)).any(1)).any()):
         lowest, highest = coordinates.amin(0).tolist(), coordinates.amax(0).tolist()
         raise InputError(
             f"coordinates: expected clouds 0 to {MAX_CLOUDS - 1} and voxels within {LIMIT} of the origin, "

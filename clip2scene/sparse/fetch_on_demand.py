@@ -239,13 +239,24 @@ def _take(_context, pointer):
 # The outer loops, in Numba.
 
 
+def _compiled(function: Callable) -> Any:
+    """Compile a kernel, whose only argument is the address of its task; keep it in Numba's cache if possible.
+
+    Where neither the installation nor the user's cache can be written, it is compiled anew in each process.
+    """
+    try:
+        return cfunc(types.void(types.voidptr), cache=True)(function)
+    except (RuntimeError, OSError):  # Numba finds no folder for its cache, or the disk is full
+        return cfunc(types.void(types.voidptr))(function)
+
+
 @njit
 def _first_pair(targets, begin, end, voxel):
     """Return the first pair in [begin, end) whose target is at least `voxel`; targets are ascending."""
     return begin + np.searchsorted(targets[begin:end], voxel)
 
 
-@cfunc(types.void(types.voidptr), cache=True)
+@_compiled
 def _sum_products(pointer):
     """Compute `sum_products`, output-stationary: a thread takes a tile and loops over its offsets."""
     task = carray(pointer, 1, _TASK)[0]
@@ -272,7 +283,7 @@ def _sum_products(pointer):
                     )
 
 
-@cfunc(types.void(types.voidptr), cache=True)
+@_compiled
 def _sum_outer_products(pointer):
     """Compute `sum_outer_products`: a thread takes some channels of some offsets and loops over the tiles."""
     task = carray(pointer, 1, _TASK)[0]

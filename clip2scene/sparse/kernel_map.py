@@ -7,7 +7,7 @@ the input's tensor stride times the dilation.
 import torch
 from torch import Tensor
 
-from clip2scene.sparse.coordinates import shift
+from clip2scene.sparse.coordinates import REACH, shift
 from clip2scene.sparse.pairs import KernelMap, OffsetPairs
 
 
@@ -72,9 +72,17 @@ def find_neighbours(
 
     Returns:
         [n, Q] int64, position of the neighbour in `keys`, or -1 if there is none.
+
+    Raises:
+        ValueError: the kernel reaches so far that keys of neighbours would be those of other voxels.
     """
     first = -(kernel_size // 2) if kernel_size % 2 else 0
     step = tensor_stride * dilation
+    if kernel_size * step > REACH:
+        raise ValueError(
+            f"a kernel of size {kernel_size} at stride {tensor_stride} and dilation {dilation} reaches "
+            f"{kernel_size * step} voxels; expected at most {REACH}"
+        )
     axis = range(first * step, (first + kernel_size) * step, step)
     n_rows = kernel_size**2 if n_offsets is None else -(-n_offsets // kernel_size)
     starts = [shift(axis[0], y, z) for z in axis for y in axis][:n_rows]

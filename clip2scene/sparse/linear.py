@@ -87,7 +87,14 @@ class LinearMap:
         return LinearMap(self.backward, self.forward)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Multiply the matrix with features [N, C]; returns [R, C], differentiable in the features."""
+        """Multiply the matrix with features [N, C]; returns [R, C], differentiable in the features.
+
+        Raises:
+            ValueError: the features have another number of rows than the matrix has columns.
+        """
+        columns = len(self.backward.offsets) - 1
+        if features.ndim != 2 or len(features) != columns:
+            raise ValueError(f"expected features of {columns} rows, found the shape {list(features.shape)}")
         return _Apply.apply(features, self)
 
 

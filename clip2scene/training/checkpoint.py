@@ -7,7 +7,11 @@ from torch import nn
 
 from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.models.weights import load_weights, read_checkpoint
+from clip2scene.method.spec import method_spec
+from clip2scene.models.architectures import architecture
+from clip2scene.models.weights import load_weights, part, read_checkpoint
+from clip2scene.run_files import refuse_changed
+from clip2scene.runs import Run
 
 
 def describe(config: Config, method: str, backbone: str, dataset: str) -> dict[str, Any]:
@@ -30,6 +34,19 @@ def describe(config: Config, method: str, backbone: str, dataset: str) -> dict[s
     }
 
 
+def expected_start(config: Config, run: Run) -> dict[str, Any]:
+    """Describe the checkpoint that a run must start from: its pre-training's, or an imported file.
+
+    Args:
+        config: The configuration.
+        run: A fine-tuning, probing or annotation-free run.
+    """
+    expected = describe(config, run.method, run.backbone, run.pretrain)
+    if run.recipe in config.checkpoints:
+        return expected | {"recipe": config.checkpoints[run.recipe].recipe}
+    return expected | {"recipe": run.recipe, "seed": run.pretrain_seed}
+
+
 def read_pretrained(path: Path) -> dict[str, Any]:
     """Read a checkpoint of `clip2scene.training.pretrain` or of `clip2scene.training.published`.
 
@@ -41,14 +58,32 @@ def read_pretrained(path: Path) -> dict[str, Any]:
         InputError: the file is missing, damaged, or something else.
     """
     content = read_checkpoint(path)
-    parts = {"backbone", "method", "meta"}
-    if not parts <= content.keys() or not all(isinstance(content[name], dict) for name in parts):
-        found = ", ".join(sorted(map(str, content))[:8])
-        raise InputError(
-            f"{path}: found {found}; expected a pre-training run's backbone, method and meta "
-            "(`clip2scene import-checkpoint` makes them of a published file)"
-        )
+    what = (
+        "a pre-training run's backbone, method and meta (`clip2scene import-checkpoint` makes them of a "
+        "published file)"
+    )
+    meta = [part(content, name, path, what) for name in ("backbone", "method", "meta")][-1]
+    for name, kind in _META.items():
+        if not isinstance(value := meta.get(name), kind):
+            found = f"{value!r}" if name in meta else "nothing"
+            raise InputError(f"{path}: meta.{name}: found {found}; expected {_words(kind)}")
+    try:
+        architecture(meta["backbone"])
+        method_spec(meta["method"])
+    except InputError as error:
+        raise InputError(f"{path}: meta: {error}") from None
     return content
+
+
+_META = {
+    "method": str, "recipe": str, "backbone": str, "coordinates": str, "dataset": str, "split": str,
+    "width": (int, float), "voxel_size": (int, float),
+}  # fmt: skip
+"""Entries of ``meta`` that readers rely on, with their types."""
+
+
+def _words(kind: type | tuple[type, ...]) -> str:
+    return "a string" if kind is str else "a number"
 
 
 def require(path: Path, expected: dict[str, Any]) -> None:
@@ -70,8 +105,10 @@ def load_backbone(path: Path, backbone: nn.Module) -> dict[str, Any]:
     "loaded" without one tensor (CLIP2Scene @ f37dae7, downstream/model_builder.py).
 
     Raises:
-        InputError: `path` is no pre-training checkpoint, or its tensors are not exactly the backbone's.
+        InputError: `path` is no pre-training checkpoint, or its tensors are not exactly the backbone's, or
+            its run did not write it.
     """
     content = read_pretrained(path)
     load_weights(backbone, content["backbone"], path)
+    refuse_changed(path)
     return content["meta"]

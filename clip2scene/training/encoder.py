@@ -16,10 +16,17 @@ from clip2scene.datasets.index import read_index
 from clip2scene.errors import InputError
 from clip2scene.models.clip import nearest
 from clip2scene.models.image_encoder import build_encoder, dilate
-from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_of, write_checkpoint
+from clip2scene.models.weights import (
+    downloading,
+    load_weights,
+    read_checkpoint,
+    state_dict_of,
+    write_checkpoint,
+)
 from clip2scene.pairing.images import read_image
 from clip2scene.seeding import generator, seed_everything
 from clip2scene.task import Task
+from clip2scene.training.meter import refuse_infinite
 from clip2scene.training.steps import run_on_cpu
 
 VIEW = (96, 176)  # height and width of a view, pixels
@@ -64,9 +71,9 @@ def prepare_encoder(config: ImageEncoder, images: list[Path], out: Path, seed: i
     encoder = build_encoder(config.architecture)
     tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{config.architecture}.*")]
     if config.pretrained in tags:
-        encoder = timm.create_model(
-            f"{config.architecture}.{config.pretrained}", pretrained=True, num_classes=0
-        )
+        name = f"{config.architecture}.{config.pretrained}"
+        with downloading("image_encoder.pretrained", config.pretrained, "timm"):
+            encoder = timm.create_model(name, pretrained=True, num_classes=0)
     elif Path(config.pretrained).is_file():
         weights = encoder_weights(state_dict_of(read_checkpoint(Path(config.pretrained))))
         load_weights(encoder, weights, config.pretrained)
@@ -138,6 +145,7 @@ def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int
         optimiser.step()
         schedule.step()
         history.append({name: term.item() for name, term in terms.items()})
+        refuse_infinite(history, "image_encoder")
         progress.set_postfix(loss=history[-1]["loss"], refresh=False)
     write_checkpoint(out, {"architecture": config.architecture, "state_dict": encoder.state_dict()})
     return history

@@ -10,15 +10,17 @@ from clip2scene.config import Config, Finetuning
 from clip2scene.datasets.fractions import read_subset
 from clip2scene.datasets.index import read_index
 from clip2scene.datasets.registry import get_dataset
+from clip2scene.errors import InputError
 from clip2scene.method.base import Progress
 from clip2scene.models.backbones import build_backbone
-from clip2scene.models.weights import load_weights, read_checkpoint, write_checkpoint
+from clip2scene.models.weights import load_weights, part, read_checkpoint, write_checkpoint
 from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.samples import LabelledSamples
+from clip2scene.run_files import refuse_changed
 from clip2scene.runs import Run
 from clip2scene.seeding import seed_everything
 from clip2scene.task import Task
-from clip2scene.training.checkpoint import describe, load_backbone, require
+from clip2scene.training.checkpoint import expected_start, load_backbone, require
 from clip2scene.training.loop import fit, launch, sgd
 from clip2scene.training.losses import segmentation_loss
 
@@ -70,13 +72,12 @@ def compute(task: Task) -> None:
     seed_everything(run.seed, "initialisation")
     model = build_segmenter(config, run)
     if start := task.inputs.get("network"):
-        if run.recipe in config.checkpoints:
-            expected = describe(config, run.method, run.backbone, run.pretrain)
-            require(start, expected | {"recipe": config.checkpoints[run.recipe].recipe})
+        require(start, expected_start(config, run))
         load_backbone(start, model.backbone)
+    ids = read_subset(task.inputs["subset"], data.train_split, run.rule or "all", run.percent)
     samples = LabelledSamples(
         dataset,
-        read_index(task.inputs["index"], data.root).subset(read_subset(task.inputs["subset"])),
+        read_index(task.inputs["index"], data.root).subset(ids),
         data.voxel_size,
         network.coordinates == "cylindrical",
         augment=True,
@@ -112,7 +113,12 @@ def load_segmenter(config: Config, run: Run, path: Path) -> Segmenter:
         InputError: the file holds something else.
     """
     model = build_segmenter(config, run)
-    load_weights(model, read_checkpoint(path).get("state_dict", {}), path)
+    content = read_checkpoint(path)
+    weights = part(content, "state_dict", path, "a tuned network (state_dict, backbone)")
+    if content.get("backbone") != run.backbone:
+        raise InputError(f"{path}: backbone is {content.get('backbone')!r}; expected {run.backbone!r}")
+    load_weights(model, weights, path)
+    refuse_changed(path)
     return model
 
 

@@ -10,6 +10,8 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -22,9 +24,10 @@ from torch.utils.data import DataLoader
 
 from clip2scene.config import Config, Optimiser
 from clip2scene.errors import InputError
-from clip2scene.machine import gpu_nodes
+from clip2scene.files import first_line
+from clip2scene.machine import gpu_nodes, refuse_small_shared_memory
 from clip2scene.method.base import Progress
-from clip2scene.models.weights import read_checkpoint, write_checkpoint
+from clip2scene.models.weights import keys, load_weights, read_checkpoint, write_checkpoint
 from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.collate import collate
 from clip2scene.record import RunRecord
@@ -110,6 +113,7 @@ def fit(
     model, _ = fabric.setup(_Step(module), optimiser)
     first = _resume(fabric, module, optimiser, run)
     steps = len(_batches(len(samples), batch_size, run.seed, 0, fabric))
+    refuse_small_shared_memory(workers, lambda: batch_size * batch_bytes(samples[0]))
     meter, saved = Meter(fabric, run, epochs * steps, first * steps), time.monotonic()
     for epoch in range(first, epochs):
         seed_everything(run.seed, "training", epoch, fabric.global_rank)
@@ -117,7 +121,7 @@ def fit(
         samples.epoch = epoch
         batches = _batches(len(samples), batch_size, run.seed, epoch, fabric)
         loader = DataLoader(samples, batch_sampler=batches, collate_fn=collate, num_workers=workers)
-        for step, batch in enumerate(loader, start=epoch * steps):
+        for step, batch in enumerate(loaded(loader), start=epoch * steps):
             rate = _schedule(optimiser, step / (epochs * steps))
             progress = Progress(epoch, epochs, step, run.seed)
             losses = model(SimpleNamespace(batch=batch.to(fabric.device), progress=progress))
@@ -135,6 +139,41 @@ def fit(
     if fabric.world_size > 1:  # batch norm statistics differ between processes: use the first's
         _resume(fabric, module, optimiser, run)
     return meter.close()
+
+
+def batch_bytes(batch: Batch) -> int:
+    """Return the bytes of a batch's tensors: what a loader process hands over in shared memory."""
+    return sum(value.nbytes for value in vars(batch).values() if isinstance(value, Tensor))
+
+
+def loaded(loader: DataLoader) -> Iterator[Batch]:
+    """Yield a loader's batches.
+
+    Raises:
+        InputError: a sample is bad, or a loader process was killed: by a full shared memory, or for want of
+            memory.
+    """
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (InputError, OSError) as error:
+            # torch puts the traceback of a loader process into the message
+            if "in DataLoader worker process" not in str(error):
+                raise
+            last = str(error).rpartition(f"{type(error).__name__}: ")[2]
+            raise InputError(last.strip()) from None
+        except RuntimeError as error:
+            killed = ("DataLoader worker (pid", "unable to write to file", "unable to allocate shared memory")
+            if not any(phrase in str(error) for phrase in killed):
+                raise
+            raise InputError(
+                f"workers: {loader.num_workers} loader processes: {first_line(error)}; expected more shared "
+                "memory (/dev/shm) and memory, or fewer workers (0 loads in the process itself)"
+            ) from None
+        yield batch
 
 
 def sgd(groups: list[dict[str, Any]], settings: Optimiser) -> torch.optim.SGD:
@@ -215,10 +254,37 @@ def _save(module: nn.Module, optimiser: Optimizer, run: RunRecord, epochs: int) 
 
 def _resume(fabric: Fabric, module: nn.Module, optimiser: Optimizer, run: RunRecord) -> int:
     """Restore the saved state of the run, if there is one; returns the number of completed epochs."""
-    state = read_checkpoint(run.resume) if run.resume.exists() else {"epochs": 0, "log_size": 0}
+    state = _saved(run.resume) if run.resume.exists() else {"epochs": 0, "log_size": 0}
     if state["epochs"]:
-        module.load_state_dict(state["module"])
-        optimiser.load_state_dict(state["optimiser"])
+        try:
+            load_weights(module, state["module"], run.resume)
+            optimiser.load_state_dict(state["optimiser"])
+        except InputError as error:
+            raise InputError(f"{error} ({_AGAIN})") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = first_line(error)
+            raise InputError(f"{run.resume}: optimiser does not fit the run: {reason} ({_AGAIN})") from None
     if fabric.is_global_zero:
         run.rewind_log(state["log_size"])
     return state["epochs"]
+
+
+_AGAIN = "remove the file, and the run starts again"
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    """Read the state that `_save` wrote.
+
+    Raises:
+        InputError: the file is damaged or holds something else.
+    """
+    try:
+        state = read_checkpoint(path)
+    except InputError as error:
+        raise InputError(f"{error} ({_AGAIN})") from None
+    kinds = {"epochs": int, "module": dict, "optimiser": dict, "log_size": int}
+    for name, kind in kinds.items():
+        value = state.get(name)
+        if not isinstance(value, kind) or (kind is int and value < 0):
+            raise InputError(f"{path}: found {keys(state)}; expected a run's state with {name} ({_AGAIN})")
+    return state

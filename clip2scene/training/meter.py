@@ -1,5 +1,6 @@
 """Progress bar, step log and final cost of a run."""
 
+import math
 import resource
 import sys
 import time
@@ -8,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
+from clip2scene.errors import InputError
 from clip2scene.record import RunRecord
 
 LOGGED = 1000
@@ -24,6 +26,21 @@ def progress_bar(fabric: Fabric, name: str, unit: str, total: int, done: int = 0
         disable=not fabric.is_global_zero,
         mininterval=0.1 if sys.stderr.isatty() else 10,
     )
+
+
+def refuse_infinite(history: list[dict[str, float]], section: str) -> None:
+    """Raise an InputError if the last step's metrics are not finite.
+
+    Args:
+        history: Metrics of each step so far.
+        section: Section of the configuration that sets the training.
+    """
+    if not all(map(math.isfinite, history[-1].values())):
+        listed = ", ".join(f"{name}={value:.4g}" for name, value in history[-1].items())
+        raise InputError(
+            f"{section}.training: the loss is not finite at step {len(history) - 1}: {listed}; expected a "
+            "finite one, for which a lower learning rate may help"
+        )
 
 
 class Meter:

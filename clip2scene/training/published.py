@@ -1,6 +1,5 @@
 """Pre-training checkpoints from and to the files of valeoai/SLidR and runnanchen/CLIP2Scene."""
 
-import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,18 @@ from clip2scene.config import Config
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
 from clip2scene.files import sha256
-from clip2scene.models.architectures import architecture
+from clip2scene.method.spec import method_names, method_spec
 from clip2scene.models.backbones import build_backbone
-from clip2scene.models.published import Parts, from_published, to_published
-from clip2scene.models.weights import MINIMUM_SHARE, listed, load_published, read_checkpoint, write_checkpoint
+from clip2scene.models.published import Parts, from_published, refuse_heads, to_published
+from clip2scene.models.weights import (
+    MINIMUM_SHARE,
+    listed,
+    load_published,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
+from clip2scene.run_files import refuse_changed
 from clip2scene.seeding import seed_everything
 from clip2scene.training.checkpoint import describe, read_pretrained
 
@@ -40,6 +47,9 @@ def import_checkpoint(
         InputError: the file is damaged or holds code, is of another voxel size or other coordinates than the
             configuration's, or fewer than 95 % of its tensors or of the backbone's find their counterpart.
     """
+    if method_spec(method).implementation is None:
+        others = [name for name in method_names() if method_spec(name).implementation]
+        raise InputError(f"method: found {method!r}, which trains no network; expected {' or '.join(others)}")
     checkpoint = read_checkpoint(path)
     what = describe(config, method, backbone, dataset)
     _agree(path, checkpoint.get("config"), what)
@@ -75,13 +85,22 @@ def export_checkpoint(path: Path, out: Path) -> None:
         InputError: `path` is no pre-training checkpoint.
     """
     content = read_pretrained(path)
-    meta = content["meta"]
+    meta, channels = content["meta"], 1
+    stem = next(iter(build_backbone(meta["backbone"], channels, meta["width"]).state_dict()))
+    if isinstance(kernel := content["backbone"].get(stem), Tensor) and kernel.ndim == 3:
+        channels = kernel.shape[1]
+    network = build_backbone(meta["backbone"], channels, meta["width"])
+    load_weights(network, content["backbone"], path)
+    refuse_changed(path)
+    try:
+        refuse_heads(content["method"], network, meta["method"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     trained = {
         name: content["backbone"][name] for name in content["backbone"] if name not in meta.get("random", ())
     }
     parts = Parts(trained, content["method"], content.get("rest", {}))
-    network = pkgutil.resolve_name(architecture(meta["backbone"]).network)
-    weights = to_published(parts, network, meta["method"])
+    weights = to_published(parts, type(network), meta["method"])
     write_checkpoint(out, {"model_points": weights, "config": _settings(meta)})
 
 

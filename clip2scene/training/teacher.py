@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import pandas as pd
+import pyarrow as pa
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
@@ -16,11 +17,13 @@ from tqdm import tqdm
 
 from clip2scene.config import Teacher
 from clip2scene.errors import InputError
+from clip2scene.files import reading
 from clip2scene.models.clip import model_config, nearest, save_clip
-from clip2scene.models.weights import load_weights, read_checkpoint, state_dict_of
+from clip2scene.models.weights import downloading, load_weights, read_checkpoint, state_dict_of
 from clip2scene.pairing.images import read_image
 from clip2scene.seeding import generator, seed_everything
 from clip2scene.task import Task
+from clip2scene.training.meter import refuse_infinite
 from clip2scene.training.steps import run_on_cpu
 
 _NOT_WEIGHTS = frozenset({"input_resolution", "context_length", "vocab_size"})
@@ -71,7 +74,8 @@ def prepare_teacher(
     architecture = model_config(config.architecture)
     tags = open_clip.list_pretrained_tags_by_model(config.architecture)
     if config.pretrained in tags:
-        model = open_clip.create_model(config.architecture, pretrained=config.pretrained)
+        with downloading("teacher.pretrained", config.pretrained, "open_clip"):
+            model = open_clip.create_model(config.architecture, pretrained=config.pretrained)
         preprocess = open_clip.get_model_preprocess_cfg(model)
         save_clip(out, model, config.architecture, preprocess["mean"], preprocess["std"])
     elif Path(config.pretrained).is_file():
@@ -137,22 +141,42 @@ def train_teacher(captions: Sequence[Path], out: Path, config: Teacher, seed: in
         with torch.no_grad():
             model.logit_scale.clamp_(max=np.log(100))  # CLIP's upper bound
         history.append({"loss": loss.item(), "accuracy": accuracy.item()})
+        refuse_infinite(history, "teacher")
         progress.set_postfix(history[-1], refresh=False)
     save_clip(out, model, config.architecture, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
     return history
 
 
 def read_captions(path: Path) -> pd.DataFrame:
-    """Read a table of captioned crops, see `train_teacher`, and prepend the root to its image paths."""
+    """Read a table of captioned crops, see `train_teacher`, and prepend the root to its image paths.
+
+    Raises:
+        InputError: the table is missing or damaged, lacks a column or has no rows, or holds an empty text
+            or a box without an area.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a table of captioned crops")
-    table = pd.read_parquet(path)
-    missing = {"image", "x0", "y0", "x1", "y1", "caption", "name"} - set(table.columns)
+    with reading(path, "a table of captioned crops", pa.ArrowException, OSError, ValueError):
+        table = pd.read_parquet(path)
+    sides, texts = ["x0", "y0", "x1", "y1"], ["image", "caption", "name"]
+    missing = {*sides, *texts} - set(table.columns)
     if missing or table.empty:
         raise InputError(
             f"{path}: expected rows with captions, found "
             + (f"no column {min(missing)}" if missing else "none")
         )
+    for name in texts:
+        wrong = ~table[name].map(lambda value: isinstance(value, str) and value != "")
+        if wrong.any():
+            found = table[name][wrong].iloc[0]
+            raise InputError(f"{path}: row {wrong.to_numpy().argmax()}: {name} is {found!r}; expected text")
+    numbers = table[sides].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    bad = ~(
+        np.isfinite(numbers).all(1) & (numbers[:, :2] >= 0).all(1) & (numbers[:, :2] < numbers[:, 2:]).all(1)
+    )
+    if bad.any():
+        found = table[sides].iloc[int(bad.argmax())].tolist()
+        raise InputError(f"{path}: row {bad.argmax()}: box {found}; expected pixels x0 < x1 and y0 < y1")
     return table.assign(image=f"{path.parent.parent}/" + table["image"])
 
 
