@@ -175,7 +175,7 @@ def _make_batch(
         sample=sample,
         sweep=cloud % sweeps,
         labels=None,
-        cell=torch.cat([sample[:, None], (xyz / 0.9).floor().long()], dim=1).unique(
+        grid_cell=torch.cat([sample[:, None], (xyz / 0.9).floor().long()], dim=1).unique(
             dim=0, return_inverse=True
         )[1],
         images=pictures.to(torch.uint8),

@@ -47,8 +47,8 @@ def experiments_on(dataset: str) -> list[str]:
     ]
     for name in METHODS:
         shared = {
-            "method": name, "recipe": next(iter(method_spec(name).recipes)), "pretrain": dataset, "target": dataset,
-            "pretrain_seeds": "0",
+            "method": name, "recipe": next(iter(method_spec(name).recipes)), "pretrain": dataset,
+            "target": dataset, "pretrain_seeds": "0",
         }  # fmt: skip
         rows.append({"protocol": "finetune", "percent": "100", "seeds": "0", **shared})
         if name in WITH_TEXT:

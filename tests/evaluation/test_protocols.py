@@ -21,7 +21,7 @@ from clip2scene.files import read_json
 from clip2scene.method.base import Method
 from clip2scene.method.spec import MethodSpec
 from clip2scene.models.weights import read_checkpoint, write_checkpoint
-from clip2scene.record import finished
+from clip2scene.run_files import finished
 from clip2scene.runs import Run
 from clip2scene.training import finetune
 from clip2scene.training import pretrain as pretraining
@@ -32,7 +32,9 @@ CATEGORIES = np.array([0, 17, 24, 30])  # lidarseg: noise, car, driveable surfac
 CLASSES = np.array([0, 4, 11, 16])  # of the challenge
 FRAMES = 6
 CAMERA = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])  # looks along x
-RUN = Run("pretrain", method="aligned", backbone="spvcnn", pretrain="nuscenes", target="nuscenes")
+METHOD = "clip2scene"
+"""Registered name under which the tests put their own method, `Aligned`."""
+RUN = Run("pretrain", method=METHOD, backbone="spvcnn", pretrain="nuscenes", target="nuscenes")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def world(tmp_path_factory):
         rows.append(_row(number))
     write_index(root / "index.parquet", Index("nuscenes", root, pd.DataFrame(rows)))
     fractions.write_subset(root / "subset.json", ["0", "2", "3"], split="train", rule="file", percent=75)
-    write_checkpoint(root / "text.pt", {"prompts": [], "embeddings": torch.eye(16)})
+    write_checkpoint(root / "text.pt", {"prompts": list(NuScenes.prompts), "embeddings": torch.eye(16)})
     data = {"root": root, "pretrain_split": "train", "voxel_size": 0.5}
     config = Config(
         device="cpu",
@@ -143,7 +145,9 @@ def tune(world, make_task):
         config = config.model_copy(update={"finetune": config.finetune.model_copy(update=settings)})
         inputs = {"index": root / "index.parquet", "subset": root / "subset.json"}
         inputs |= {"network": checkpoint} if checkpoint else {}
-        task = make_task(config, replace(RUN, kind=kind, seed=seed, recipe=recipe), folder, inputs)
+        start = 0 if checkpoint and recipe not in config.checkpoints else None
+        run = replace(RUN, kind=kind, seed=seed, recipe=recipe, pretrain_seed=start)
+        task = make_task(config, run, folder, inputs)
         finetune.compute(task)
         return task.record
 
@@ -173,10 +177,11 @@ def ask_oracle(world, aligned, make_task, monkeypatch, tmp_path):
     rest = {"linear.weight": torch.zeros(16, 16), "linear.bias": torch.zeros(16)}
 
     def ask(index, config=config, recipe="", changed=()):
-        meta = describe(config, "aligned", "spvcnn", "nuscenes") | {"recipe": ""} | dict(changed)
+        meta = describe(config, METHOD, "spvcnn", "nuscenes") | {"recipe": "", "seed": 0} | dict(changed)
         write_checkpoint(tmp_path / "oracle.pt", {"backbone": {}, "method": rest, "meta": meta})
         inputs = {"index": index, "text": root / "text.pt", "network": tmp_path / "oracle.pt"}
-        run = replace(RUN, kind="annotation_free", recipe=recipe)
+        start = None if recipe in config.checkpoints else 0
+        run = replace(RUN, kind="annotation_free", recipe=recipe, pretrain_seed=start)
         task = make_task(config, run, tmp_path / "run", inputs)
         annotation_free.compute(task)
         return task.record
@@ -222,7 +227,7 @@ def test_pretraining_hands_its_backbone_on(world, pretrain, tune, tmp_path):
     record = pretrain(tmp_path / "pretrain")
     checkpoint = read_checkpoint(record.checkpoint)
     assert set(checkpoint["method"]) == {"linear.weight", "linear.bias"}
-    assert checkpoint["meta"] == describe(world[1], "aligned", "spvcnn", "nuscenes") | {
+    assert checkpoint["meta"] == describe(world[1], METHOD, "spvcnn", "nuscenes") | {
         "recipe": "",
         "seed": 0,
     }
@@ -282,8 +287,13 @@ def test_a_checkpoint_of_another_network_is_refused(world, pretrain, tune, tmp_p
     wider = config.model_copy(
         update={"backbones": {"spvcnn": config.backbones["spvcnn"].model_copy(update={"width": 0.25})}}
     )
-    with pytest.raises(InputError, match=r"pretrain/checkpoint\.pt: stem\S+ has the shape .*; expected"):
+    with pytest.raises(InputError, match=r"pretrain/checkpoint\.pt: width is 0\.125; expected 0\.25"):
         tune(tmp_path / "run", checkpoint=checkpoint, config=wider)
+    content = read_checkpoint(checkpoint)
+    content["meta"]["width"] = 0.25  # it says so, and its tensors do not
+    write_checkpoint(tmp_path / "wide.pt", content)
+    with pytest.raises(InputError, match=r"wide\.pt: stem\S+ has the shape .*; expected"):
+        tune(tmp_path / "run", checkpoint=tmp_path / "wide.pt", config=wider)
     assert not finished(tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
     with pytest.raises(InputError, match=r"text\.pt: found embeddings, prompts; expected"):
@@ -292,28 +302,34 @@ def test_a_checkpoint_of_another_network_is_refused(world, pretrain, tune, tmp_p
 
 def test_a_network_that_was_not_tuned_does_not_predict(pretrain, predict, tmp_path):
     """A pre-training checkpoint has a backbone and no classifier; nothing of it is used."""
-    with pytest.raises(InputError, match=r"pretrain/checkpoint\.pt: lacks backbone\.stem"):
+    with pytest.raises(InputError, match=r"pretrain/checkpoint\.pt: .* expected a tuned network"):
         predict(tmp_path / "run", pretrain(tmp_path / "pretrain"))
     assert not (tmp_path / "run" / "confusion.npz").exists()
 
 
 DISAGREEING = {
     "method": "slidr", "backbone": "minkunet14a", "width": 0.5, "coordinates": "cylindrical",
-    "dataset": "other", "split": "val", "voxel_size": 0.1, "recipe": "paper",
+    "dataset": "other", "split": "val", "voxel_size": 0.1, "recipe": "paper", "seed": 1,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DISAGREEING)
 def test_a_checkpoint_that_is_not_what_the_row_says_is_refused(name, world, ask_oracle, tune, tmp_path):
-    """Both protocols that start from a file: its voxels, for example, would be of another size."""
+    """Both protocols that start from a checkpoint: its voxels, for example, would be of another size."""
     root, config = world
-    from_file = {"published": Checkpoint(file=tmp_path / "oracle.pt")}
-    config = config.model_copy(update={"checkpoints": from_file})
+    changed = {name: DISAGREEING[name]}
     message = rf"oracle\.pt: {name} is {DISAGREEING[name]!r}; expected"
     with pytest.raises(InputError, match=message):
-        ask_oracle(root / "index.parquet", config, "published", {name: DISAGREEING[name]})
+        ask_oracle(root / "index.parquet", changed=changed)
     with pytest.raises(InputError, match=message):
-        tune(tmp_path / "tuned", checkpoint=tmp_path / "oracle.pt", config=config, recipe="published")
+        tune(tmp_path / "tuned", checkpoint=tmp_path / "oracle.pt")
+    if name != "seed":  # an imported file is of no seed
+        from_file = {"published": Checkpoint(file=tmp_path / "oracle.pt")}
+        config = config.model_copy(update={"checkpoints": from_file})
+        with pytest.raises(InputError, match=message):
+            ask_oracle(root / "index.parquet", config, "published", changed)
+        with pytest.raises(InputError, match=message):
+            tune(tmp_path / "tuned", checkpoint=tmp_path / "oracle.pt", config=config, recipe="published")
 
 
 def test_a_split_without_labels_is_refused(world, ask_oracle, tmp_path):

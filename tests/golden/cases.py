@@ -26,7 +26,7 @@ def clip2scene() -> SimpleNamespace:
         point_local=1.5 * text[local] + draw("point local", voxels, channels) / 20,
         point_global=3.0 * text[semantic] + draw("point global", voxels, channels) / 20,
         inverse=integers("inverse", voxels, points),
-        cell=cell,
+        grid_cell=cell,
         pair_point=integers("pair point", points - 10, pairs),  # the last 10 points are outside all images
         pair_pixel=pixels_of(pairs),
         pixels=draw("pixels", SIZE[0], channels, *SIZE[1:]),

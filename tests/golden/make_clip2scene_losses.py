@@ -57,7 +57,7 @@ batch = {
     "pairing_points": case.pair_point,
     "pairing_images": case.pair_pixel,
     "inverse_indexes_group": case.inverse,
-    "inverse_indexes_merged": case.cell,
+    "inverse_indexes_merged": case.grid_cell,
 }
 
 
@@ -103,7 +103,7 @@ assert torch.equal(switched["gradient_local"], first["gradient_local"])
 scannet, scannet_switched = compute_scannet(9, 10), compute_scannet(10, 10)
 assert torch.equal(scannet_switched["scannet_gradient_local"], scannet["scannet_gradient_local"])
 
-of_pairs = case.cell[case.pair_point]
+of_pairs = case.grid_cell[case.pair_point]
 filled = (kept["package"] != 0).any(dim=2).sum(dim=1)
 print(f"{len(filled)} cells, {int((filled == 0).sum())} empty, {int((filled == 8).sum())} full")
 print(f"largest cell: {int(torch.bincount(of_pairs).max())} pairs")

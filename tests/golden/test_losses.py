@@ -45,7 +45,7 @@ def test_released_spatial_temporal_loss():
     voxels = case.point_local.requires_grad_()
     at = tuple(case.pair_pixel.T)
     points, pixels = voxels[case.inverse[case.pair_point]], case.pixels.permute(0, 2, 3, 1)[at]
-    cell = case.cell[case.pair_point]
+    cell = case.grid_cell[case.pair_point]
     loss = spatial_temporal_loss(points, pixels, case.labels[at], case.text, cell, RELEASED)
     assert difference(loss, official["spatial_temporal"]) < TOLERANCE
     (gradient,) = torch.autograd.grad(loss, voxels)

@@ -34,7 +34,7 @@ class Backbone(nn.Sequential):
 class Teacher(nn.Module):
     """Stand-in for MaskCLIP: values are mean colours of 8 x 8 pixels, and a fixed matrix projects them."""
 
-    value_channels = 3
+    value_channels, embed_dim = 3, 6
 
     def __init__(self):
         super().__init__()
@@ -116,7 +116,7 @@ def test_losses_are_those_of_the_pairs_one_by_one(build, make_batch, recipe):
     losses = method.training_step(batch, START)
     expected = semantic_loss(scores, labels, RECIPES[recipe])
     torch.testing.assert_close(losses["semantic"], expected, atol=1e-5, rtol=1e-5)
-    of_pairs = batch.cell[batch.pair_point]
+    of_pairs = batch.grid_cell[batch.pair_point]
     expected = spatial_temporal_loss(points, pixels, labels, method.text, of_pairs, RECIPES[recipe])
     torch.testing.assert_close(losses["spatial_temporal"], expected, atol=1e-5, rtol=1e-5)
 

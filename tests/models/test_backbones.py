@@ -118,9 +118,9 @@ def test_width_scales_every_layer():
 
 
 def test_wrong_names_are_answered_with_the_nearest():
-    with pytest.raises(InputError, match="did you mean spvcnn"):
+    with pytest.raises(InputError, match="'SPVCN' is not known, did you mean 'spvcnn'"):
         build_backbone("SPVCN", 1, 1)
-    with pytest.raises(InputError, match="did you mean native"):
+    with pytest.raises(InputError, match="did you mean 'native'"):
         build_backbone("spvcnn", 1, 1, backend="nativ")
 
 

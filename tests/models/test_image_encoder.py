@@ -12,6 +12,7 @@ from clip2scene.models.image_encoder import (
     load_image_encoder,
 )
 from clip2scene.models.weights import load_weights, write_checkpoint
+from clip2scene.training.encoder import encoder_weights
 
 
 def test_dilated_resnet50_equals_torchvisions():
@@ -19,7 +20,7 @@ def test_dilated_resnet50_equals_torchvisions():
     torch.manual_seed(0)
     reference = torchvision.models.resnet50(replace_stride_with_dilation=[True, True, True]).eval()
     encoder = build_encoder("resnet50").eval()
-    load_weights(encoder, reference.state_dict(), "torchvision")
+    load_weights(encoder, encoder_weights(reference.state_dict()), "torchvision")
     dilate(encoder, 4)
     stages = [getattr(reference, name) for name in ("conv1", "bn1", "relu", "maxpool")]
     stages += [getattr(reference, f"layer{stage}") for stage in (1, 2, 3, 4)]

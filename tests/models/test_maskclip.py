@@ -157,7 +157,7 @@ def test_a_file_that_is_no_teacher_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"text\.pt: expected a checkpoint of tensors"):
         load_clip(tmp_path / "text.pt")
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match=r"other\.pt: expected a teacher checkpoint"):
+    with pytest.raises(InputError, match=r"other\.pt: found state_dict; expected a teacher checkpoint"):
         load_clip(tmp_path / "other.pt")
 
 

@@ -1,9 +1,13 @@
 """MLflow holds what the run files hold, once, however often they are sent."""
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import yaml
 from alembic import command
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -13,108 +17,207 @@ from mlflow.store.tracking.dbmodels.initial_models import Base
 from sqlalchemy import create_engine, text
 
 from clip2scene import layout
-from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.experiments import all_runs
-from clip2scene.reporting.mlflow_sink import prepare_store, send
+from clip2scene.reporting.mlflow_sink import send
+from clip2scene.runs import flat
 
-ROW = """\
-protocol	method	recipe	backbone	pretrain	target	percent	rule	pretrain_seeds	seeds
-finetune	random		spvcnn		nuscenes	100			0 1
-"""
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A store, and two finished runs with two logged steps each."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    (folder / "experiments.tsv").write_text(ROW)
-    config = Config(
-        experiments=folder / "experiments.tsv",
-        results=folder / "results",
-        datasets={"nuscenes": {"root": "data"}},
-        tracking={"uri": f"sqlite:///{folder}/store/mlflow.db"},
-    )
-    runs = list(all_runs(config).values())
-    for run in runs:
-        write_run(config, run, fingerprint="first")
-    prepare_store(config.tracking.uri)
-    return config, runs
+RANDOM = {
+    "protocol": "finetune", "method": "random", "backbone": "spvcnn", "target": "nuscenes",
+    "percent": "100", "seeds": "0 1",
+}  # fmt: skip
+SEND = "import sys; from clip2scene.cli import main; main(['--config', sys.argv[1], 'mlflow'])"
 
 
-def write_run(config, run, fingerprint):
-    path = layout.run_folder(config, run)
-    path.mkdir(parents=True, exist_ok=True)
-    time = "2026-01-01T00:00:00+00:00"
-    description = {"parameters": run.parameters(config), "config": "c", "code": "d", "device": "cpu"}
-    (path / "run.json").write_text(json.dumps(description | {"started": time, "ended": time}))
-    scores = {
-        "miou": 0.25 + run.seed,
-        "iou": {"traffic cone": 0.5, "bus": None},
-        "confusion": [[1, 2], [3, 4]],
+@pytest.fixture
+def study(tmp_path, make_study, finish):
+    """A store that is not there yet, and a finished study: index, subset, 2 fine-tunings, 2 predictions."""
+    made = make_study(tmp_path, RANDOM, tracking={"uri": f"sqlite:///{tmp_path}/store/mlflow.db"})
+    finish(made)
+    return made
+
+
+def client_of(study):
+    client = MlflowClient(study.config.tracking.uri)
+    return client, client.get_experiment_by_name(study.config.tracking.experiment).experiment_id
+
+
+def everything(study):
+    """Return all that MLflow holds: its runs by their id."""
+    client, experiment = client_of(study)
+    return {run.info.run_id: run for run in client.search_runs([experiment], max_results=1000)}
+
+
+def predictions(study):
+    return [run for run in study.runs.values() if run.kind == "predict"]
+
+
+def test_store_equals_files_and_sending_twice_changes_nothing(study):
+    ids = send(study)
+    before = {number: run.to_dictionary() for number, run in everything(study).items()}
+    assert send(study) == ids
+    assert {number: run.to_dictionary() for number, run in everything(study).items()} == before
+    assert sorted(ids.values()) == sorted(before)
+    sent = {run.key for run in study.runs.values() if run.kind in ("finetune", "predict")}
+    assert ids.keys() == sent  # an index and a subset leave no numbers
+    client, _ = client_of(study)
+    for key, number in ids.items():
+        run, mirrored = study.runs[key], client.get_run(number)
+        written = json.loads((layout.run_folder(study.config, run) / "run.json").read_text())
+        assert mirrored.info.status == "FINISHED"
+        tags = mirrored.data.tags
+        assert (tags["run_key"], tags["kind"], tags["study"]) == (key, run.kind, study.name)
+        assert tags["fingerprint"] == written["fingerprint"]
+        assert tags["mlflow.runName"] == run.name
+        expected = flat({**written["fields"], "settings": written["settings"]})
+        assert mirrored.data.params == {name: str(value) for name, value in expected.items()}
+        files = {item.path for item in client.list_artifacts(number)}
+        if run.kind == "predict":
+            assert mirrored.data.metrics["final/all/miou"] == pytest.approx(0.30 + 0.02 * run.seed)
+            assert mirrored.data.metrics["final/all/iou/traffic_cone"] == pytest.approx(
+                0.30 + 0.02 * run.seed
+            )
+            assert "final/all/iou/bus" not in mirrored.data.metrics  # neither labelled nor predicted
+            assert files == {"run.json", "metrics.json"}
+        else:
+            assert mirrored.data.metrics["final/losses/loss"] == 0.5
+            history = client.get_metric_history(number, "loss")
+            assert [(metric.step, metric.value) for metric in history] == [(0, 1.0), (1, 0.5)]
+            assert files == {"run.json", "metrics.json", "metrics.jsonl"}
+
+
+def test_unfinished_runs_are_not_sent(study):
+    run = predictions(study)[0]
+    path = layout.run_folder(study.config, run) / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
+    assert run.key not in send(study)
+
+
+def test_a_run_that_was_sent_in_part_is_sent_again(study):
+    """A process was killed while it sent: what it left is no FINISHED run."""
+    ids = send(study)
+    client, _ = client_of(study)
+    run = predictions(study)[0]
+    client.set_terminated(ids[run.key], status="KILLED")
+    again = send(study)
+    assert again[run.key] != ids[run.key]
+    assert {key: number for key, number in again.items() if key != run.key} == {
+        key: number for key, number in ids.items() if key != run.key
     }
-    (path / "metrics.json").write_text(json.dumps({"fingerprint": fingerprint, "scores": scores}))
-    steps = [{"step": step, "loss": 1.0 / (step + 1)} for step in range(2)]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
 
 
-def test_store_equals_files_and_sending_twice_changes_nothing(finished):
-    config, runs = finished
-    ids = send(config, runs)
-    assert send(config, runs) == ids
-    client = MlflowClient(config.tracking.uri)
-    for run in runs:
-        sent = client.get_run(ids[run.key])
-        assert sent.data.tags["run_key"] == run.key
-        assert sent.info.status == "FINISHED"
-        assert sent.data.params == {name: str(value) for name, value in run.parameters(config).items()}
-        assert sent.data.metrics["final/scores/miou"] == 0.25 + run.seed
-        assert sent.data.metrics["final/scores/iou/traffic_cone"] == 0.5
-        history = client.get_metric_history(ids[run.key], "loss")
-        assert [(metric.step, metric.value) for metric in history] == [(0, 1.0), (1, 0.5)]
-        files = {item.path for item in client.list_artifacts(ids[run.key])}
-        assert files == {"run.json", "metrics.json", "metrics.jsonl"}
+def test_another_result_of_a_run_supersedes_the_first_until_it_comes_back(study, write_run, scored):
+    """Nothing is deleted: both runs stay, and the tag says which of them the results folder has."""
+    run, other = predictions(study)
+    first = send(study)
+    write_run(study, run, {"all": scored(50)}, code="changed")
+    second = send(study)
+    assert second[run.key] != first[run.key]
+    assert second[other.key] == first[other.key]
+    there = everything(study)
+    assert there[first[run.key]].data.tags["superseded"] == "True"
+    assert there[second[run.key]].data.tags.get("superseded", "False") == "False"
+    assert "superseded" not in there[first[other.key]].data.tags
+    assert there[first[run.key]].info.lifecycle_stage == "active"
+    assert there[first[run.key]].data.metrics["final/all/miou"] == pytest.approx(0.30)
+    assert there[second[run.key]].data.metrics["final/all/miou"] == pytest.approx(0.50)
+
+    write_run(study, run, {"all": scored(30)})  # as if `superseded` had given it back
+    assert send(study) == first
+    there = everything(study)
+    assert there[first[run.key]].data.tags["superseded"] == "False"
+    assert there[second[run.key]].data.tags["superseded"] == "True"
+    assert len(there) == len(first) + 1
 
 
-def test_another_result_of_a_run_supersedes_the_first(finished):
-    config, runs = finished
-    first = send(config, runs)
-    write_run(config, runs[0], fingerprint="second")
-    second = send(config, runs)
-    assert second[runs[0].key] != first[runs[0].key]
-    assert second[runs[1].key] == first[runs[1].key]
-    client = MlflowClient(config.tracking.uri)
-    experiment = client.get_experiment_by_name(config.tracking.experiment).experiment_id
-    active = client.search_runs([experiment], f"tags.run_key = '{runs[0].key}'")
-    assert [run.info.run_id for run in active] == [second[runs[0].key]]
+def test_another_definition_of_the_metric_is_another_result(study, monkeypatch):
+    """Its numbers would differ from those that were sent."""
+    first = send(study)
+    monkeypatch.setattr("clip2scene.reporting.mlflow_sink.code_hash", lambda *modules: "another")
+    second = send(study)
+    assert first.keys() == second.keys()
+    assert set(first.values()).isdisjoint(second.values())
+    there = everything(study)
+    assert {there[number].data.tags["superseded"] for number in first.values()} == {"True"}
 
 
-def test_of_two_that_send_at_once_one_waits(finished):
-    config, runs = finished
-    write_run(config, runs[0], fingerprint="third")
+def test_of_two_that_send_at_once_one_waits(study):
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: send(config, runs), range(2))
+        first, second = pool.map(send, [study, study])
     assert first == second
+    assert len(everything(study)) == len(first)
 
 
-def test_a_store_of_an_older_mlflow_is_brought_up_to_date(tmp_path):
-    uri = f"sqlite:///{tmp_path}/old.db"
+def test_two_processes_may_make_one_store_at_once(tmp_path, make_study, finish):
+    """They send from two results folders, runs of the same keys among them; the store is fresh."""
+    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
+    jobs, studies = [], []
+    for name, seeds in (("one", "0 1"), ("two", "1 2")):
+        (tmp_path / name).mkdir()
+        study = make_study(
+            tmp_path / name,
+            RANDOM | {"seeds": seeds},
+            tracking={"uri": uri},
+            datasets={"nuscenes": {"root": "a-root"}},
+        )
+        finish(study)
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(study.config.model_dump(mode="json")))
+        studies.append(study)
+    for name in ("one", "two"):
+        arguments = [sys.executable, "-c", SEND, str(tmp_path / name / "config.yaml")]
+        jobs.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    errors = [job.communicate(timeout=300)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], errors
+    receipts = [
+        json.loads(layout.receipt(study.config, f"mlflow-{study.name}").read_text()) for study in studies
+    ]
+    shared = receipts[0].keys() & receipts[1].keys()
+    assert {studies[0].runs[key].seed for key in shared} == {1}
+    assert all(receipts[0][key] == receipts[1][key] for key in shared)
+    numbers = {*receipts[0].values(), *receipts[1].values()}
+    assert everything(studies[0]).keys() == numbers
+    assert len(numbers) == 6  # three seeds, tuned and predicted
+
+
+@pytest.mark.parametrize("make", ["file in the way", "no such disk", "no database", "unknown scheme"])
+def test_a_store_that_cannot_be_written_is_one_clear_error(study, tmp_path, make):
+    (tmp_path / "file").write_text("this is no database, nor a folder\n" * 100)
+    uri = {
+        "file in the way": f"sqlite:///{tmp_path}/file/store.db",
+        "no such disk": "sqlite:////proc/nowhere/store.db",
+        "no database": f"sqlite:///{tmp_path}/file",
+        "unknown scheme": "carrier-pigeon://store",
+    }[make]
+    tracking = study.config.tracking.model_copy(update={"uri": uri})
+    study.config = study.config.model_copy(update={"tracking": tracking})
+    with pytest.raises(InputError) as error:
+        send(study)
+    message = str(error.value)
+    assert message.startswith(f"tracking.uri: {uri}: ")
+    assert "\n" not in message
+    assert len(message) > len(f"tracking.uri: {uri}: ") + 10
+
+
+def test_a_store_of_an_older_mlflow_is_brought_up_to_date(study, tmp_path):
+    uri = study.config.tracking.uri
+    Path(uri.removeprefix("sqlite:///")).parent.mkdir()
     engine, migrations = create_engine(uri), _get_alembic_config(uri)
     script = ScriptDirectory.from_config(migrations)
     Base.metadata.create_all(engine)  # MLflow's first tables
     command.upgrade(migrations, script.get_revision(script.get_current_head()).down_revision)
-    prepare_store(uri)
+    assert len(send(study)) == 4
     with engine.connect() as connection:
         assert MigrationContext.configure(connection).get_current_revision() == script.get_current_head()
 
 
-def test_a_store_that_mlflow_does_not_bring_up_to_date_is_named(tmp_path):
-    prepare_store(f"sqlite:///{tmp_path}/new.db")
-    (tmp_path / "new.db").rename(tmp_path / "store.db")  # MLflow remembers what it opened
+def test_a_store_that_mlflow_does_not_bring_up_to_date_is_named(study, tmp_path):
+    send(study)
+    (tmp_path / "store/mlflow.db").rename(tmp_path / "store.db")  # MLflow remembers what it opened
     uri = f"sqlite:///{tmp_path}/store.db"
     engine, script = create_engine(uri), ScriptDirectory.from_config(_get_alembic_config(uri))
     older = script.get_revision(script.get_current_head()).down_revision
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE alembic_version SET version_num = '{older}'"))
+    tracking = study.config.tracking.model_copy(update={"uri": uri})
+    study.config = study.config.model_copy(update={"tracking": tracking})
     with pytest.raises(InputError, match=r"tracking.uri: sqlite:.*store.db: .*out-of-date.*db upgrade"):
-        prepare_store(uri)
+        send(study)

@@ -18,7 +18,7 @@ from clip2scene.compute import compute
 from clip2scene.config import Config, DatasetConfig, Synthetic
 from clip2scene.datasets.identity import MARKER
 from clip2scene.errors import InputError
-from clip2scene.record import read_description
+from clip2scene.run_files import read_description
 from clip2scene.runs import Run
 from clip2scene.study import Study
 from clip2scene.synthetic.categories import CATEGORIES, CLASSES, prompt

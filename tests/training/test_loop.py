@@ -59,7 +59,7 @@ class Samples:
 
 
 def train(folder, make_batch, workers=0, seed=0, precision="32-true", batch_size=2, **net):
-    config = Config(datasets={}, device="cpu", precision=precision)
+    config = Config(datasets={"any": {"root": "data"}}, device="cpu", precision=precision)
     run = RunRecord(folder, "pretrain", seed, NO_INPUT)
     fabric = launch(config, run)
     seed_everything(seed, "initialisation")
@@ -129,4 +129,7 @@ def test_a_gpu_that_is_not_there_is_an_input_error(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="device: cuda"):
-        launch(Config(datasets={}, device="cuda"), RunRecord(tmp_path, "pretrain", 0, NO_INPUT))
+        launch(
+            Config(datasets={"any": {"root": "data"}}, device="cuda"),
+            RunRecord(tmp_path, "pretrain", 0, NO_INPUT),
+        )

@@ -9,9 +9,10 @@ import pytest
 from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.files import read_json
-from clip2scene.record import Identity, RunRecord, finished, read_description
+from clip2scene.record import Identity, RunRecord
+from clip2scene.run_files import finished, read_description
 
-CONFIG = Config(datasets={})
+CONFIG = Config(datasets={"any": {"root": "data"}})
 IDENTITY = Identity(
     kind="pretrain",
     fields={"method": "m", "percent": 1.0},
@@ -105,7 +106,8 @@ def test_a_killed_process_leaves_no_temporary_file_behind(record):
 def test_run_json_says_what_was_run(record):
     record.begin(CONFIG, "cuda:0")
     values = read_json(record.description)
-    assert (values["key"], values["status"], values["seed"], values["device"]) == ("abc", "running", 3, "cuda:0")
+    found = [values[name] for name in ("key", "status", "seed", "device")]
+    assert found == ["abc", "running", 3, "cuda:0"]
     assert values["fingerprint"] == IDENTITY.fingerprint
     assert {name: values[name] for name in IDENTITY.values()} == IDENTITY.values()
     assert (values["device_asked"], values["threads"], values["ended"]) == ("auto", 1, None)
@@ -153,5 +155,5 @@ def test_a_description_that_is_damaged_or_another_run_s_is_refused(record):
     with pytest.raises(InputError, match=r"run\.json: expected the keys key, status and fingerprint"):
         finished(copy)
     (copy / "run.json").write_text("{")
-    with pytest.raises(InputError, match=r"run\.json: not valid JSON"):
+    with pytest.raises(InputError, match=r"run\.json: expected a JSON file, found a damaged file"):
         finished(copy)

@@ -9,7 +9,7 @@ from checkouts import checkout
 from mlflow import MlflowClient
 
 from clip2scene.config import load_config
-from clip2scene.experiments import load_experiments
+from clip2scene.experiment_table import load_experiments
 
 pytestmark = pytest.mark.workflow
 
