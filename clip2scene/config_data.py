@@ -51,7 +51,7 @@ class Synthetic(Section):
 
     @property
     def captioned(self) -> bool:
-        """Whether there are crops with captions, from which a teacher can be trained."""
+        """Say whether there are crops with captions, from which a teacher can be trained."""
         return self.format == "nuscenes"
 
 
@@ -77,12 +77,12 @@ class Rooms(Section):
 
     @property
     def captioned(self) -> bool:
-        """Whether there are crops with captions, from which a teacher can be trained."""
+        """Say whether there are crops with captions, from which a teacher can be trained."""
         return True
 
 
 class DatasetConfig(Section):
-    """Where a data set lies, and which part of it is used for what."""
+    """A data set: its place, its format, and the splits that are used."""
 
     format: str = "nuscenes"
     """Registered data set whose on-disk format this is."""

@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 def unknown(where: str, value: str, valid: Iterable[str]) -> InputError:
-    """The error for a name that is none of the `valid` ones; the nearest of them is offered.
+    """Return the error for a name that is none of the `valid` ones; it offers the nearest.
 
     >>> unknown("config.yaml: backbone", "spvcn", ["spvcnn", "minkunet14a"])
     InputError("config.yaml: backbone: 'spvcn' is not known, did you mean 'spvcnn'?")

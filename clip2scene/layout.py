@@ -1,4 +1,4 @@
-"""Where every file of a study lies."""
+"""Paths of a study's files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a job takes of the machine it runs on: its memory, and one GPU."""
+"""Resources that a job takes of its machine: memory, worker processes, and one GPU."""
 
 import ctypes
 import fcntl

@@ -1,4 +1,4 @@
-"""What packages register under a group of entry points: ours, and those of others."""
+"""Entry points: objects that this and other packages register under a name."""
 
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -8,7 +8,7 @@ from clip2scene.errors import unknown
 
 @cache
 def registered(group: str) -> EntryPoints:
-    """The entries of a group, none of which is imported.
+    """Return the entries of a group without importing any.
 
     Found once a process: to look for them opens a file of every installed package.
     """
@@ -16,7 +16,7 @@ def registered(group: str) -> EntryPoints:
 
 
 def entry(group: str, kind: str, name: str) -> EntryPoint:
-    """The entry `name` of a group.
+    """Return the entry `name` of a group.
 
     Raises:
         InputError: nothing is registered by this name; the nearest is offered. `kind` is what it would be.

@@ -47,6 +47,7 @@ class Study:
         self.experiments = load_experiments(config)
         self._keys: dict[Run, Run] = {}
         self._configs: dict[str, Config] = {}
+        self._surveys: dict[Run, str] = {}
         self._finished: set[str] = set()  # a run that a process has found finished stays so for that process
         self.runs = self._closure(self.experiments)
 
@@ -138,9 +139,16 @@ class Study:
         config, stage = self.configuration(run.variant), get_stage(run.kind)
         identity = _identity(stage, config, run, dict(self._digests(run)))
         if look:
-            return replace(identity, survey=stage.survey(config, run))
+            return replace(identity, survey=self.survey(run))
         there = read_description(layout.run_folder(self.config, run)) or {}
         return replace(identity, survey=there.get("survey", ""))
+
+    def survey(self, run: Run) -> str:
+        """Return a digest of what a run finds on the disk, which may be many files: a study looks once."""
+        if run not in self._surveys:
+            stage, config = get_stage(run.kind), self.configuration(run.variant)
+            self._surveys[run] = stage.survey(config, run)
+        return self._surveys[run]
 
     def partial_identity(self, run: Run) -> Identity:
         """Return what decides a run, except for what it reads and finds; those are as recorded."""

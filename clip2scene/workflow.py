@@ -1,4 +1,4 @@
-"""What the Snakefile knows of a study: jobs, their receipts, and what makes Snakemake run them again.
+"""A study as the Snakefile sees it: jobs, their receipts, and digests that make Snakemake run them again.
 
 Parsed at every job, so it imports neither torch nor mlflow.
 """
@@ -139,10 +139,7 @@ class Workflow(Study):
 
         The job then compares fingerprints, and ends in a second if nothing that counts has changed.
         """
-        values = []
-        for run in self.jobs[job]:
-            config = self.configuration(run.variant)
-            values.append([self.code(run), get_stage(run.kind).survey(config, run)])
+        values = [[self.code(run), self.survey(run)] for run in self.jobs[job]]
         return digest(values)
 
     def what(self, job: str) -> str:

@@ -284,7 +284,7 @@ class Package:
 
     @property
     def computed(self) -> int:
-        """How often the run was computed."""
+        """Return how often the run was computed."""
         path = self.config.results.parent / "computed.txt"
         return len(path.read_text().splitlines()) if path.exists() else 0
 

@@ -98,11 +98,11 @@ class Index:
 
     @property
     def has_images(self) -> pd.Series:
-        """Which keyframes have images, a bool a row."""
+        """A bool a row: the keyframe has images."""
         return self.frames["camera_sizes"].map(len) > 0
 
     def split(self, name: str) -> Self:
-        """The keyframes of one split.
+        """Return the keyframes of one split.
 
         Raises:
             InputError: no keyframe belongs to it; the splits that exist are named.
@@ -115,7 +115,7 @@ class Index:
         return replace(self, frames=self.frames.loc[rows])
 
     def subset(self, ids: Iterable[str]) -> Self:
-        """The keyframes with these identifiers, in the order of the index.
+        """Return the keyframes with these identifiers, in the order of the index.
 
         Raises:
             InputError: an identifier is not in the index.
@@ -231,7 +231,7 @@ def _inconsistent(table: pa.Table) -> str | None:
 
 
 def cameras(root: Path, row: Any) -> tuple[Camera, ...]:
-    """The cameras of one row of an index."""
+    """Return the cameras of one row of an index."""
     depths: list[Depth | None] = [
         Depth(root / image, tuple(size), intrinsics)
         for image, size, intrinsics in zip(
@@ -292,7 +292,7 @@ def load_frame(
 
 
 def _read_labels(dataset: Dataset, root: Path, row: Any, sizes: list[int]) -> np.ndarray:
-    """Labels of the keyframe, followed by 0 for every point of the earlier sweeps."""
+    """Read the labels [N] int64 of a keyframe, followed by 0 for every point of the earlier sweeps."""
     labels = dataset.read_labels(root / row.labels)
     if len(labels) != sizes[0]:
         expected = f"expected {sizes[0]}, one for each point of {root / row.points}"

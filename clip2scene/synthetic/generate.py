@@ -43,7 +43,7 @@ class Writer(ABC):
 
     @abstractmethod
     def scenes(self) -> list[str]:
-        """Names of the scenes to make.
+        """Return the names of the scenes to make.
 
         Raises:
             InputError: the format or the world cannot be as the parameters say.

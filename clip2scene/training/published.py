@@ -105,7 +105,7 @@ def export_checkpoint(path: Path, out: Path) -> None:
 
 
 def _point_network(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of the 3D network, without the prefixes that Lightning and DDP put before their names."""
+    """Return the state dict of the 3D network, without the prefixes of Lightning and DDP in its names."""
     values = checkpoint.get("model_points", checkpoint.get("state_dict", checkpoint))
     values = values if isinstance(values, dict) else {}
     weights = {name: value for name, value in values.items() if isinstance(value, Tensor)}
@@ -126,7 +126,9 @@ def _agree(path: Path, published: Any, what: dict[str, Any]) -> None:
 
 
 def _settings(what: dict[str, Any]) -> dict[str, Any]:
-    """What ``config`` of a published file must say (SLidR @ 14729d0, downstream/model_builder.py)."""
+    """Return the values that ``config`` of a published file must hold (SLidR @ 14729d0,
+    downstream/model_builder.py).
+    """
     return {
         "voxel_size": what["voxel_size"],
         "cylindrical_coordinates": what["coordinates"] == "cylindrical",

@@ -1,4 +1,4 @@
-"""What is wrong on a command line, or in what Snakemake reads, ends in one line and a failure."""
+"""Faults on the command line and in what Snakemake reads: each ends in one line and a failure."""
 
 import os
 import subprocess

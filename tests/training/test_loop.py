@@ -17,7 +17,7 @@ NO_INPUT = Identity("pretrain", fields={}, settings={}, code={})
 
 
 class Killed(BaseException):
-    """What a signal does: nothing may catch it."""
+    """Raised in place of a signal, which nothing may catch."""
 
 
 class Net(nn.Module):

@@ -61,7 +61,7 @@ def test_the_order_of_settings_does_not_change_the_fingerprint():
 
 
 def test_an_identity_survives_json():
-    """What `run.json` holds is compared with what would be computed now."""
+    """`run.json` is compared with the identity that the run would have now."""
     assert json.loads(json.dumps(IDENTITY.values())) == IDENTITY.values()
 
 

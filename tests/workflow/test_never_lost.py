@@ -1,4 +1,4 @@
-"""What is computed survives: forced and killed jobs, two processes at once, a store that is away."""
+"""Results survive forced and killed jobs, two processes at once, and a store that is away."""
 
 import json
 import shutil
