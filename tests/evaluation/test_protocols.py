@@ -52,7 +52,7 @@ def world(tmp_path_factory):
         Image.fromarray(draws.integers(0, 256, (32, 64, 3), np.uint8)).save(root / f"{number}.png")
         rows.append(_row(number))
     write_index(root / "index.parquet", Index("nuscenes", root, pd.DataFrame(rows)))
-    fractions.write_subset(root / "subset.json", ["0", "2", "3"], split="train", rule="file", percent=75)
+    fractions.write_subset(root / "subset.json", ["0", "2", "3"], split="train", rule="all", percent=100)
     write_checkpoint(root / "text.pt", {"prompts": list(NuScenes.prompts), "embeddings": torch.eye(16)})
     data = {"root": root, "pretrain_split": "train", "voxel_size": 0.5}
     config = Config(
@@ -146,7 +146,7 @@ def tune(world, make_task):
         inputs = {"index": root / "index.parquet", "subset": root / "subset.json"}
         inputs |= {"network": checkpoint} if checkpoint else {}
         start = 0 if checkpoint and recipe not in config.checkpoints else None
-        run = replace(RUN, kind=kind, seed=seed, recipe=recipe, pretrain_seed=start)
+        run = replace(RUN, kind=kind, percent=100, seed=seed, recipe=recipe, pretrain_seed=start)
         task = make_task(config, run, folder, inputs)
         finetune.compute(task)
         return task.record
@@ -160,7 +160,7 @@ def predict(world, make_task):
     root, config = world
 
     def predict(folder, network, protocol="finetune"):
-        run = replace(RUN, kind="predict", protocol=protocol)
+        run = replace(RUN, kind="predict", percent=100, protocol=protocol)
         inputs = {"index": root / "index.parquet", "network": network.checkpoint}
         task = make_task(config, run, folder, inputs)
         tuned.compute(task)
