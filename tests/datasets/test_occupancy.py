@@ -59,7 +59,13 @@ def test_a_network_of_streets_is_fine_tuned_on_rooms(config, tmp_path, make_task
     index, subset = tmp_path / "index.parquet", tmp_path / "all.json"
     rooms = build(config.datasets["scannet"], index)
     fractions.write_subset(subset, rooms.split("train").ids, split="train", rule="all", percent=100)
-    fields = {"method": "slidr", "backbone": "spvcnn", "pretrain": "nuscenes", "target": "scannet", "percent": 100}
+    fields = {
+        "method": "slidr",
+        "backbone": "spvcnn",
+        "pretrain": "nuscenes",
+        "target": "scannet",
+        "percent": 100,
+    }
     inputs = {"index": index, "subset": subset, "network": tmp_path / "pretrained.pt"}
     tuning = make_task(config, Run("finetune", pretrain_seed=0, **fields), tmp_path / "tuned", inputs)
     finetune.compute(tuning)
