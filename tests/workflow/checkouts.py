@@ -73,10 +73,11 @@ class Site:
             values[name] = {**values[name], **change} if both else change
         self.config.write_text(yaml.safe_dump(values, sort_keys=False))
 
-    def add_rows(self, *rows: str) -> None:
-        """Add rows to the table of experiments."""
-        with (self.folder / "config/experiments.tsv").open("a") as file:
-            file.writelines(f"{row}\n" for row in rows)
+    def add_rows(self, *rows: str, columns: str = "") -> None:
+        """Add rows to the table of experiments, and columns to its header."""
+        path = self.folder / "config/experiments.tsv"
+        header, *old = path.read_text().splitlines()
+        path.write_text("\n".join([f"{header}\t{columns}".strip(), *old, *rows]) + "\n")
 
     def runs(self) -> dict[str, dict]:
         """Return what ``run.json`` says of every run in the results folder, by key."""

@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_table_in_another_place(finished, tmp_path)
     [
         ({"sed": 1}, "sed: unknown key, did you mean seed?"),
         ({"experiments": "absent.tsv"}, "absent.tsv: no such file"),
-        ({"backbones": {"spvcn": {}}}, "backbone: 'spvcnn' is not known, did you mean 'spvcn'?"),
+        ({"backbones": {"spvcn": {}}}, "'spvcn' is not known, did you mean 'spvcnn'?"),
     ],
 )
 def test_bad_configuration_stops_before_the_first_job(finished, tmp_path, change, message):

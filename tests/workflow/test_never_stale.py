@@ -140,10 +140,15 @@ def test_a_moved_results_folder_runs_nothing(site):
 def test_a_copied_results_folder_gets_a_new_row_though_snakemake_s_records_are_gone(site):
     shutil.rmtree(site.folder / ".snakemake")
     before = site.history()
-    site.add_rows("finetune\trandom\t\tspvcnn\t\tnuscenes\t50\tscene_skip\t\t0\tmain")
+    site.configure(variants={"as_it_is": {}})
+    site.add_rows(
+        "finetune\trandom\t\tspvcnn\t\tnuscenes\t50\tscene_skip\t\t0\tmain\tas_it_is",
+        columns="variant",
+    )
     site.snakemake("results/table_main.csv")
     assert since(before, site) == set()  # the run was there: another row asked for it
     assert len(table(site)) == 7
+    assert table(site)["variant"].tolist() == [""] * 6 + ["as_it_is"]
 
 
 def test_an_edit_is_seen_though_snakemake_s_records_are_gone(site):
