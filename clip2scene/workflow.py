@@ -91,7 +91,9 @@ class Workflow(Study):
     def _group(self, run: Run) -> tuple[str, ...]:
         if not (self.config.share_process and get_stage(run.kind).shares_process):
             return ("alone", run.key)
-        table = next(name for name in self.tables if run.key in self._of_table[name])
+        # of the tables that rest on it the largest, so that the main table's runs are not split up
+        mine = (name for name in self.tables if run.key in self._of_table[name])
+        table = max(mine, key=lambda name: len(self._of_table[name]))
         return ("shared", run.kind, run.method, run.recipe, run.variant, run.backbone, run.pretrain, table)
 
     @cached_property

@@ -197,6 +197,7 @@ def read_index(path: Path, root: Path) -> Index:
             pass
         try:
             table = pq.read_table(path, partitioning=None)
+            table.validate(full=True)  # a text that is not UTF-8 would be found only when it is looked at
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: not a Parquet file ({first_line(error)})") from None
     metadata = table.schema.metadata or {}

@@ -157,27 +157,6 @@ def test_depth_of_every_kind_is_the_same_depth(tmp_path, data):
     assert (read_depth(path, (24, 32)) == MILLIMETRES.astype(np.float32) / 1000).all()
 
 
-def test_random_damage_ends_in_one_line_or_in_an_image(tmp_path):
-    random, path = np.random.default_rng(0), tmp_path / "a.jpg"
-    whole = [*GOOD.values(), encoded(Image.fromarray(MILLIMETRES)), zlib.compress(MILLIMETRES.tobytes())]
-    messages = []
-    for turn in range(600):
-        data = bytearray(whole[turn % len(whole)])
-        for _ in range(int(random.integers(1, 4))):
-            start = int(random.integers(len(data)))
-            data[start : start + int(random.integers(1, 9))] = (
-                random.integers(0, 256, 4).astype(np.uint8).tobytes()
-            )
-        path.write_bytes(data)
-        for read in (read_image, lambda path: read_depth(path, (24, 32))):
-            try:
-                assert read(path).size
-            except InputError as error:
-                messages.append(str(error))
-    assert len(messages) > 100
-    assert all(message.startswith(str(tmp_path)) and "\n" not in message for message in messages)
-
-
 # Files of results that stand between data sets and training.
 
 
@@ -324,23 +303,6 @@ def test_superpixels_of_another_size_and_table_are_named(superpixels, tmp_path):
         writer.write_table(table)
     with pytest.raises(InputError, match="columns image; expected image, height, width, ids"):
         SuperpixelFile(tmp_path / "a.arrow")["a"]
-
-
-def test_random_damage_of_superpixels_ends_in_one_line(superpixels, tmp_path):
-    random, whole, messages = np.random.default_rng(0), superpixels.read_bytes(), []
-    for _ in range(100):
-        data = bytearray(whole)
-        for _ in range(3):
-            start = int(random.integers(len(data)))
-            data[start : start + 8] = random.integers(0, 256, 8).astype(np.uint8).tobytes()
-        path = tmp_path / f"{random.integers(1 << 60)}.arrow"
-        path.write_bytes(data)
-        try:
-            paint(SuperpixelFile(path))
-        except InputError as error:
-            messages.append(str(error))
-    assert len(messages) > 20
-    assert all(message.startswith(str(tmp_path)) and "\n" not in message for message in messages)
 
 
 CAPTIONS = {
