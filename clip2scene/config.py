@@ -1,7 +1,7 @@
 """The configuration: every key with its type, unit, default and meaning. Unknown keys are errors.
 
 `config/schema.json` is written from here (``clip2scene schema``), so that editors complete and check keys.
-The defaults are the embedded experiment; `config/paper.yaml` holds the paper's.
+The defaults are the embedded study; `config/paper.yaml` holds the paper's.
 """
 
 import os

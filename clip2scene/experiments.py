@@ -32,7 +32,7 @@ class Experiment(Section):
     percent: float = Field(default=0, ge=0, le=100)
     """Share of the target's training labels, percent."""
     rule: str = ""
-    """How that share is drawn: frame_skip, scene_skip, or file:<path>, a list of keyframe ids; empty at 0
+    """Rule that draws the share: frame_skip, scene_skip, or file:<path>, a list of keyframe ids; empty at 0
     and 100 percent."""
     pretrain_seeds: Seeds = ()
     """Seeds of pre-training; none where the row starts from a checkpoint."""

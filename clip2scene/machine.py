@@ -19,7 +19,7 @@ from clip2scene.errors import InputError
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST = 32 * 2**20  # bytes: glibc's limit for M_MMAP_THRESHOLD on 64 bits
 SHARED = Path("/dev/shm")
-"""Where Linux shows its shared memory as files."""
+"""Folder in which Linux shows its shared memory as files."""
 ENOUGH = 4 * 2**30
 """Free shared memory that is not looked into further, bytes."""
 PREFETCHED = 2

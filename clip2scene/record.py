@@ -106,7 +106,7 @@ class RunRecord:
             device: Device that the run computes on.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*"):
+        for left in self.folder.glob(".*.*"):
             left.unlink()  # temporary files of a process that was killed while it wrote
         values = {
             "key": self.key,

@@ -90,7 +90,7 @@ class Product:
 
 
 Source = Product | Path
-"""What a run reads: another run's product, or a file from outside."""
+"""Input of a run: another run's product, or a file from outside."""
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -29,9 +29,9 @@ methods:
 """
 
 REFUSED = [line.split("\t") for line in (HERE / "configuration.tsv").read_text().splitlines()[1:]]
-"""What is given instead of a part of the good file, and what must be said: key or line, found, expected."""
+"""Changes of the good file, and parts of the message: key or line, found, expected."""
 SIGNS = {"¶": "\n", "→": "\t", "@deep": "[" * 3000 + "]" * 3000, "@all": GOOD}
-"""What a cell of that table cannot hold as it is."""
+"""Characters that a cell of that table cannot hold as they are."""
 ACCEPTED = {
     "as it is": ("", "", "seed", 3),
     "a power of ten": ("epochs: 7", "epochs: 1e3", "pretrain.epochs", 1000),

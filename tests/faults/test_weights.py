@@ -25,7 +25,7 @@ from clip2scene.training.meter import refuse_infinite
 from clip2scene.training.teacher import prepare_teacher
 
 ADVICE = ("weights_only", "allow_pickle", "\n")
-"""What no message may hold: advice to run code from the file, and a second line."""
+"""Parts that no message may hold: advice to run code from the file, and a second line."""
 
 
 def saved(value, **options):
