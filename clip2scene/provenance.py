@@ -84,7 +84,17 @@ def _source(module: str) -> Path | None:
 
 
 def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes(), str(path))
+    """Return a module's syntax tree without what type checkers alone read."""
+    return _Executed().visit(ast.parse(path.read_bytes(), str(path)))
+
+
+class _Executed(ast.NodeTransformer):
+    """Takes out ``if TYPE_CHECKING:``, whose body Python does not execute."""
+
+    def visit_If(self, node: ast.If) -> Any:
+        test = node.test
+        name = test.id if isinstance(test, ast.Name) else getattr(test, "attr", "")
+        return node.orelse if name == "TYPE_CHECKING" else self.generic_visit(node)
 
 
 def _executed(node: Any) -> Any:

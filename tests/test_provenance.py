@@ -121,6 +121,20 @@ def test_what_python_executes_counts(package, old, new):
     assert hashed(LOSS.replace(old, new), package) != hashed(LOSS, package)
 
 
+def test_what_type_checkers_alone_import_does_not_count(package):
+    stage = package / "stage.py"
+    before = stage_hash()
+    stage.write_text(
+        "from typing import TYPE_CHECKING\n"
+        + stage.read_text()
+        + "if TYPE_CHECKING:\n    import experiment_code.unused\n"
+    )
+    between = stage_hash()
+    assert between != before  # the import of TYPE_CHECKING itself is executed
+    (package / "unused.py").write_text("value = 2\n")
+    assert stage_hash() == between
+
+
 @pytest.mark.parametrize("module", ["parts/sibling", "deep", "cousin"])
 def test_relative_imports_are_followed(package, module):
     """`from . import sibling`, `from ..deep import value` and `from .. import cousin`."""
