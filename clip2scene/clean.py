@@ -40,13 +40,14 @@ def size(path: Path) -> int:
     return sum(item.lstat().st_size for item in path.rglob("*") if item.is_file() and not item.is_symlink())
 
 
-def remove(study: Study, paths: Iterable[Path]) -> None:
+def remove(study: Study, paths: Iterable[Path], everything: bool) -> None:
     """Delete folders that `removable` listed, once no workflow works on the results folder.
 
-    A run that another process computes by hand is waited for.
+    A run that another process computes by hand is waited for. What has come back meanwhile stays.
     """
     with locked(layout.lock(study.config, "workflow"), f"workflow on {study.config.results}"):
-        for path in paths:
+        still = removable(study, everything)
+        for path in (path for path in paths if path in still):
             key = path.name if path.parent.name == "runs" else path.parent.name
             with locked(layout.lock(study.config, key), f"run {key}"):
                 shutil.rmtree(path)

@@ -3,7 +3,6 @@
 import os
 import pkgutil
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from clip2scene import layout
 from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.files import locked, write_json
+from clip2scene.files import leftovers, locked, write_json
 from clip2scene.machine import keep_freed_memory, lease_gpu
 from clip2scene.record import RunRecord
 from clip2scene.run_files import finished, read_description
@@ -72,9 +71,12 @@ def adopt(config: Config, run: Run, fingerprint: str) -> None:
     if there:
         _move(folder, layout.superseded(config, run) / there["fingerprint"][:12])
     elif folder.exists():
-        if foreign := [path.name for path in folder.iterdir() if not path.name.startswith(".")]:
-            raise InputError(f"{folder}: holds {foreign[0]} and no run.json; expected a run, or nothing")
-        shutil.rmtree(folder)  # a process was killed while it wrote the first run.json
+        left = leftovers(folder)  # a process was killed while it wrote the first run.json
+        if foreign := sorted({*folder.iterdir()} - {*left}):
+            raise InputError(f"{folder}: holds {foreign[0].name} and no run.json; expected a run, or nothing")
+        for path in left:
+            path.unlink()
+        folder.rmdir()
     earlier = layout.superseded(config, run) / fingerprint[:12]
     if earlier.exists():
         _move(earlier, folder)

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the temporary files that `atomic` left in a folder when its process was killed."""
+    found = (_TEMPORARY.fullmatch(path.name) for path in folder.glob(".*") if path.is_file())
+    return [folder / match[0] for match in found if match and Path(match["name"]).suffix == match["suffix"]]
+
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}(?P<suffix>(?:\.[^.]*)?)")
+"""Names that `atomic` gives: those of tempfile.mkstemp."""
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 
 from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.files import naming, read_json, sha256, write_json
+from clip2scene.files import leftovers, naming, read_json, sha256, write_json
 from clip2scene.provenance import commit, versions
 from clip2scene.run_files import read_log
 
@@ -106,8 +106,8 @@ class RunRecord:
             device: Device that the run computes on.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*.*"):
-            left.unlink()  # temporary files of a process that was killed while it wrote
+        for left in leftovers(self.folder):
+            left.unlink()
         values = {
             "key": self.key,
             "status": "running",

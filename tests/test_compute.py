@@ -261,7 +261,7 @@ def test_temporary_files_of_a_killed_process_are_gone(config, begun):
         compute(study, index)
         (folder / "index.parquet").unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".index.parquet.x1y2z3").write_bytes(b"half")
+    (folder / ".index.parquet.x1y2z3_a.parquet").write_bytes(b"half")
     compute(Study(config), index)
     assert sorted(path.name for path in folder.iterdir()) == ["index.parquet", "run.json"]
 

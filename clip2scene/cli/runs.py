@@ -105,4 +105,4 @@ def clean(path: str, everything: bool, yes: bool) -> None:
         return
     click.echo(f"{total / 2**20:10.1f} MiB in {len(found)} folders")
     if yes or click.confirm("Delete them?"):
-        remove(study, found)
+        remove(study, found, everything)

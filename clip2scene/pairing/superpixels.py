@@ -20,7 +20,7 @@ from tqdm import tqdm
 from clip2scene import config
 from clip2scene.datasets.index import Index, read_index
 from clip2scene.errors import InputError
-from clip2scene.files import atomic, first_line, reading
+from clip2scene.files import atomic, first_line, leftovers, reading
 from clip2scene.machine import worker_pool
 from clip2scene.pairing.images import read_image
 from clip2scene.task import Task
@@ -29,6 +29,8 @@ SCHEMA = pa.schema(
     [("image", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("ids", pa.large_binary())]
 )
 _MAGIC = b"ARROW1"  # at the end of every Arrow file
+PART = "[0-9]*-of-*.arrow"
+"""Pattern of the names of parts."""
 BATCH = 64
 """Images per record batch. Chunks hold whole batches, so the packed file does not depend on their number."""
 
@@ -74,13 +76,13 @@ def compute(task: Task) -> None:
     else:
         write_superpixels(index, data.pretrain_split, parameters, out, cores=task.processes)
     task.record.finish()
-    for chunk in chunks:
-        chunk.unlink()  # all of it is in the packed file
+    for part in [*parts.glob(PART), *leftovers(parts)]:
+        part.unlink()  # all of it is in the packed file
 
 
 def complete(parts: Path) -> list[Path]:
     """Return the files ``1-of-N.arrow`` to ``N-of-N.arrow`` of a folder; nothing if one is missing."""
-    counts = {int(path.stem.partition("-of-")[2]) for path in parts.glob("[0-9]*-of-*.arrow")}
+    counts = {int(path.stem.partition("-of-")[2]) for path in parts.glob(PART)}
     for count in sorted(counts):
         chunks = [parts / f"{number}-of-{count}.arrow" for number in range(1, count + 1)]
         if all(chunk.is_file() for chunk in chunks):

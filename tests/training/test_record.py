@@ -97,7 +97,7 @@ def test_a_run_that_is_begun_again_continues(record):
 
 def test_a_killed_process_leaves_no_temporary_file_behind(record):
     record.folder.mkdir(parents=True)
-    (record.folder / ".checkpoint.pt.x1y2z3").write_text("half")
+    (record.folder / ".checkpoint.pt.x1y2z3_a.pt").write_text("half")
     record.begin(CONFIG, "cpu")
     record.finish({})
     assert sorted(path.name for path in record.folder.iterdir()) == ["metrics.json", "run.json"]
@@ -157,3 +157,14 @@ def test_a_description_that_is_damaged_or_another_run_s_is_refused(record):
     (copy / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run\.json: expected a JSON file, found a damaged file"):
         finished(copy)
+
+
+def test_only_temporary_files_of_ours_are_cleared(tmp_path, make_record):
+    made = make_record(tmp_path / "abc")
+    made.folder.mkdir()
+    theirs = [".notes.txt", ".nfs000000000012ab", ".gitignore", "notes.pt", ".checkpoint.pt.short.pt"]
+    ours = [".checkpoint.pt.a1b2c3_z.pt", ".run.json.abcdefgh.json"]
+    for name in (*theirs, *ours):
+        (made.folder / name).touch()
+    made.begin(Config(datasets={"a": {"root": "a"}}), "cpu")
+    assert {path.name for path in made.folder.iterdir()} == {*theirs, "run.json"}
