@@ -24,7 +24,8 @@ have, so their source is not."""
 BOOKKEEPING = frozenset({
     "clip2scene.files", "clip2scene.errors", "clip2scene.machine", "clip2scene.provenance",
     "clip2scene.record", "clip2scene.registry", "clip2scene.run_files", "clip2scene.runs", "clip2scene.task",
-    "clip2scene.training.meter",
+    "clip2scene.training.collapse", "clip2scene.training.meter", "clip2scene.training.signals",
+    "clip2scene.training.state", "clip2scene.training.validation",
 })  # fmt: skip
 """Modules that a stage imports but that decide no number: they write records, report, and look up names."""
 

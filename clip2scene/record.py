@@ -5,7 +5,8 @@
 ``metrics.json``   final numbers of training, and its cost
 ``checkpoint.pt``  weights that other runs start from
 ``confusion.npz``  a confusion matrix a keyframe, of a run that predicts
-``resume.pt``      state from which a killed run continues; gone when the run is finished
+``resume.pt``      state from which a killed run continues, and ``resume.before.pt``, the one before it;
+                   gone when the run is finished
 """
 
 import hashlib
@@ -22,10 +23,11 @@ from typing import Any
 from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.files import leftovers, naming, read_json, sha256, write_json
+from clip2scene.portable.choices import choices
 from clip2scene.provenance import commit, versions
 from clip2scene.run_files import read_log
 
-UNHASHED = frozenset({"run.json", "resume.pt"})
+UNHASHED = frozenset({"run.json", "resume.pt", "resume.before.pt"})
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ class RunRecord:
         return self.folder / "resume.pt"
 
     @property
+    def resume_before(self) -> Path:
+        """The state before `resume`, in case that one is damaged."""
+        return self.folder / "resume.before.pt"
+
+    @property
     def description(self) -> Path:
         """``run.json``."""
         return self.folder / "run.json"
@@ -119,9 +126,11 @@ class RunRecord:
             "device_asked": config.device,
             "machine": platform.machine(),
             "threads": config.threads,
+            "processes": config.processes,
             "started": _now(),
             "ended": None,
             "packages": versions(),
+            **choices(),
         }
         write_json(self.description, values)
 
@@ -173,7 +182,8 @@ class RunRecord:
         result = {"files": files, "products": files | dict(products or {})}
         ended = {"status": "finished", "ended": _now()}
         write_json(self.description, description | ended | result)
-        self.resume.unlink(missing_ok=True)
+        for state in (self.resume, self.resume_before):
+            state.unlink(missing_ok=True)
 
     @property
     def _log(self) -> Path:

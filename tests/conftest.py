@@ -1,13 +1,24 @@
 """Fixtures shared by tests of several packages."""
 
+import clip2scene  # noqa: F401 - first: it pins what the libraries below choose when they are loaded
+
+# isort: split
+
+import importlib.util
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import llvmlite.binding
+import numba
 import pytest
 import torch
 
 from clip2scene.config import Config, DatasetConfig, Rooms, Synthetic
+from clip2scene.datasets.identity import MARKER
 from clip2scene.datasets.index import build
 from clip2scene.pairing.batch import Batch
 from clip2scene.record import Identity, RunRecord
@@ -39,6 +50,13 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tiny")
     generate(DatasetConfig(root=root, version="v1.0-tiny", synthetic=TINY), seed=0, processes=1)
     return root
+
+
+@pytest.fixture
+def download(tiny_root: Path, tmp_path: Path) -> Path:
+    """Copy the tiny data set as a download, which a test may change."""
+    shutil.copytree(tiny_root, tmp_path / "download", ignore=shutil.ignore_patterns(MARKER))
+    return tmp_path / "download"
 
 
 @pytest.fixture(scope="session")
@@ -185,3 +203,23 @@ def _make_batch(
         pair_column=column,
         superpixels=superpixels.int(),
     )
+
+
+@pytest.fixture
+def with_vectors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], ModuleType]:
+    """Loads a module of kernels for another processor's vectors; LLVM compiles it for this processor."""
+
+    def load(feature: str, name: str) -> ModuleType:
+        monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: {feature: True})
+        # cache keys do not tell copies apart
+        monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / feature))
+        for part in ("registers", "products", "convolution"):
+            monkeypatch.delitem(sys.modules, f"clip2scene.portable.{part}", raising=False)
+        spec = importlib.util.find_spec(name)
+        copy = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(copy)
+        widest = {"avx512f": 16, "avx2": 8, "neon": 4}[feature]
+        assert sys.modules["clip2scene.portable.registers"].WIDE.lanes == widest
+        return copy
+
+    return load

@@ -107,7 +107,7 @@ class PixelFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map RGB images [L, 3, H, W] uint8 to L2-normalised features [L, channels, H, W]."""
-        features = self.decoder(self.encoder(images))
+        features = self.decoder(self.encoder(images)).float()
         features = F.interpolate(features, images.shape[-2:], mode="bilinear", align_corners=True)
         return F.normalize(features, dim=1)
 

@@ -76,7 +76,7 @@ class MaskCLIP(nn.Module):
         """Map values [L, C, h, w] into CLIP's joint space; returns [L, D, h, w], L2-normalised along D."""
         tower, values = self.tower.network, values.movedim(1, -1)
         dense = tower.attnpool.c_proj(values) if isinstance(tower, ModifiedResNet) else values @ tower.proj
-        return F.normalize(dense.movedim(-1, 1), dim=1)
+        return F.normalize(dense.movedim(-1, 1).float(), dim=1)
 
 
 def vit_values(tower: VisionTransformer, images: Tensor) -> Tensor:

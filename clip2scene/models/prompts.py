@@ -8,10 +8,11 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES, tokenize
 from torch import Tensor
 from torch.nn import functional as F
 
-from clip2scene.datasets.registry import get_dataset
+from clip2scene.datasets.registry import prompts_of
 from clip2scene.errors import InputError
 from clip2scene.models.clip import load_clip
 from clip2scene.models.weights import keys, read_checkpoint, write_checkpoint
+from clip2scene.portable.operators import begin
 from clip2scene.task import Task
 
 TEMPLATES: tuple[str, ...] = (
@@ -50,9 +51,9 @@ def compute(task: Task) -> None:
     Raises:
         InputError: the teacher's checkpoint is damaged.
     """
-    torch.set_num_threads(task.config.threads)
+    begin(task.config)
     task.record.begin(task.config, "cpu")
-    prompts = get_dataset(task.config.datasets[task.run.target].format).prompts
+    prompts = prompts_of(task.config, task.run)
     write_text_embeddings(task.inputs["teacher"], prompts, task.record.folder / "text.pt")
     task.record.finish()
 

@@ -231,6 +231,8 @@ def refuse_unfit(expected: dict[str, Tensor], weights: dict[str, Tensor], source
                 raise InputError(f"{source}: {name} holds {value.dtype}; expected floating-point numbers")
             if not value.to(wanted.dtype).isfinite().all():
                 raise InputError(f"{source}: {name} holds values that are not finite")
+            if name.endswith("running_var") and value.lt(0).any():
+                raise InputError(f"{source}: {name} holds values below 0; expected variances")
 
 
 def _kind(value: Any) -> str:

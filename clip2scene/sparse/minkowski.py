@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError as error:
     raise InputError(
         f"backend: minkowski: {error.name} is not installed; expected the extra clip2scene[minkowski] "
-        "(README, 'MinkowskiEngine'), or backend: native"
+        "(docs/engine.md), or backend: native"
     ) from None
 
 

@@ -1,0 +1,1 @@
+"""Arithmetic with the same bits on every x86-64 processor that has AVX2 and FMA."""

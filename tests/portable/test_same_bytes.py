@@ -1,0 +1,62 @@
+"""The same bytes whatever the processor has and the environment says, with one and with more threads."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+OLD = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "MKL_CBWR": "COMPATIBLE",
+    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
+    "OPENBLAS_CORETYPE": "Nehalem",
+}
+"""What a user may have set, and what an old processor would choose. All but oneDNN's and MKL's are pinned."""
+NARROW = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+lzcnt,+movbe,+popcnt,+sse4.2",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX512VL",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""Numba's code, and with it our kernels, and glibc without AVX-512."""
+FREE = {
+    "MKL_CBWR": "AUTO",
+    "ATEN_CPU_CAPABILITY": "avx512",
+    "OPENBLAS_NUM_THREADS": "4",
+    "OMP_NUM_THREADS": "3",
+}
+"""As much as the processor has."""
+
+
+def primitives(folder: Path, threads: int, environment: dict[str, str], *prefix: str) -> dict[str, str]:
+    command = [*prefix, sys.executable, str(HERE / "primitives.py"), str(threads)]
+    variables = os.environ | environment | {"NUMBA_CACHE_DIR": str(folder)}
+    result = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return primitives(tmp_path_factory.mktemp("numba"), 1, {})
+
+
+@pytest.mark.parametrize("environment", [OLD, NARROW, FREE], ids=["old", "narrow", "free"])
+def test_neither_environment_nor_threads_change_a_byte(expected, tmp_path, environment):
+    assert primitives(tmp_path, 2, environment) == expected
+
+
+@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="qemu-x86_64 (QEMU's user mode) is not installed")
+@pytest.mark.parametrize("processor", ["Haswell-v4", "EPYC"])
+def test_another_maker_changes_no_byte(expected, tmp_path, processor):
+    """An emulated Intel and an emulated AMD, neither with AVX-512, with their own caches."""
+    found = primitives(tmp_path, 1, {"PRIMITIVES_EMULATED": "1"}, "qemu-x86_64", "-cpu", processor)
+    assert expected.keys() - found.keys() == {"layers.grid sample"}
+    assert found.items() <= expected.items()
