@@ -13,6 +13,7 @@ from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.files import leftovers, locked, write_json
 from clip2scene.machine import keep_freed_memory, lease_gpu
+from clip2scene.preflight import check_before_training
 from clip2scene.record import RunRecord
 from clip2scene.run_files import finished, read_description
 from clip2scene.runs import Run
@@ -38,9 +39,12 @@ def compute(study: Study, run: Run, processes: int = 1, part: str = "") -> None:
     """
     if study.finished(run):
         return
+    first = int(os.environ.get("RANK", 0)) == 0  # of a distributed run, which answers for all
+    if first and get_stage(run.kind).trains:
+        check_before_training(study, run)
     task = _task(study, run, processes, part)
-    if int(os.environ.get("RANK", 0)) > 0:
-        _call(task)  # the first process of a distributed run answers for all
+    if not first:
+        _call(task)
         return
     lock, what = layout.lock(study.config, run), f"{run.kind} {run.key}"
     fingerprint = task.record.identity.fingerprint
@@ -135,6 +139,8 @@ def write_receipt(study: Study, keys: tuple[str, ...], out: Path) -> None:
     Raises:
         InputError: one of the runs is not finished.
     """
+    if int(os.environ.get("RANK", 0)) > 0:
+        return
     receipts: dict[str, Any] = {}
     for key in keys:
         folder = layout.run_folder(study.config, key)

@@ -20,9 +20,12 @@ from clip2scene.run_files import refuse_changed
 from clip2scene.runs import Run
 from clip2scene.seeding import seed_everything
 from clip2scene.task import Task
+from clip2scene.training.batch_norm import synchronise
 from clip2scene.training.checkpoint import expected_start, load_backbone, require
+from clip2scene.training.distributed import gathered
 from clip2scene.training.loop import fit, launch, sgd
 from clip2scene.training.losses import segmentation_loss
+from clip2scene.training.validation import Validation, validation_samples
 
 
 class Segmenter(nn.Module):
@@ -51,8 +54,12 @@ class Segmenter(nn.Module):
         return self.head(self.backbone(batch.coordinates, batch.features))
 
     def training_step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """Return cross-entropy + Lovász-softmax over voxels; a voxel has the label of its first point."""
-        return {"segmentation": segmentation_loss(self(batch), batch.labels[batch.representative])}
+        """Return cross-entropy + Lovász-softmax over the voxels of all processes.
+
+        A voxel has the label of its first point.
+        """
+        labels = batch.labels[batch.representative]
+        return {"segmentation": segmentation_loss(gathered(self(batch)), gathered(labels))}
 
     def classify(self, batch: Batch) -> Tensor:
         """Return scores [V, C] of classes 1..C."""
@@ -67,22 +74,20 @@ def compute(task: Task) -> None:
     """
     config, run, record = task.config, task.run, task.record
     data, network = config.datasets[run.target], config.backbones[run.backbone]
-    settings, dataset = config.finetuning(run.target), get_dataset(data.format)
+    settings, dataset = config.finetuning(run.target, run.backbone), get_dataset(data.format)
     fabric = launch(config, record)
     seed_everything(run.seed, "initialisation")
     model = build_segmenter(config, run)
     if start := task.inputs.get("network"):
         require(start, expected_start(config, run))
         load_backbone(start, model.backbone)
+    synchronise(model)
     ids = read_subset(task.inputs["subset"], data.train_split, run.rule or "all", run.percent)
+    index, cylindrical = read_index(task.inputs["index"], data.root), network.coordinates == "cylindrical"
     samples = LabelledSamples(
-        dataset,
-        read_index(task.inputs["index"], data.root).subset(ids),
-        data.voxel_size,
-        network.coordinates == "cylindrical",
-        augment=True,
-        seed=run.seed,
+        dataset, index.subset(ids), data.voxel_size, cylindrical, augment=True, seed=run.seed
     )
+    held_out = validation_samples(fabric, index, data, config.validation, ids, cylindrical)
     cost = fit(
         fabric,
         model,
@@ -92,10 +97,14 @@ def compute(task: Task) -> None:
         epochs=_epochs(settings, len(samples)),
         batch_size=settings.batch_size,
         workers=config.workers,
+        schedule=settings.optimiser.schedule,
+        checkpoint_minutes=config.checkpoint_minutes,
+        validation=held_out and Validation(fabric, model, model.classify, held_out, config.validation.every),
     )
     if fabric.is_global_zero:
         write_checkpoint(record.checkpoint, {"state_dict": model.state_dict(), "backbone": run.backbone})
         record.finish({"frames": len(samples), "cost": cost})
+    fabric.barrier()  # the next run of this process may read this one
 
 
 def build_segmenter(config: Config, run: Run) -> Segmenter:

@@ -4,7 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clip2scene.precision import in_float32
 
+
+@in_float32
 def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = 0) -> Tensor:
     """Return cross-entropy + Lovász-softmax over the labelled points, SLidR's loss for fine-tuning.
 
@@ -18,8 +21,8 @@ def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = 0) -> Tensor
     Returns:
         Scalar loss; 0 if every point is ignored.
     """
-    labelled = labels != ignore
-    logits, labels = logits[labelled].float(), labels[labelled]
+    labelled = (labels != ignore).nonzero().squeeze(1)  # once: a GPU has to be waited for
+    logits, labels = logits.index_select(0, labelled), labels.index_select(0, labelled)
     if len(labels) == 0:
         return logits.sum()
     return F.cross_entropy(logits, labels) + lovasz_softmax(logits.softmax(dim=1), labels)

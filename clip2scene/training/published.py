@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, strided
 
 from clip2scene.config import Config
 from clip2scene.datasets.registry import get_dataset
@@ -108,7 +108,11 @@ def _point_network(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the state dict of the 3D network, without the prefixes of Lightning and DDP in its names."""
     values = checkpoint.get("model_points", checkpoint.get("state_dict", checkpoint))
     values = values if isinstance(values, dict) else {}
-    weights = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    weights = {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, Tensor) and value.layout == strided and not value.is_meta
+    }
     for prefix in ("model_points.", "model.", "module."):
         found = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
         weights = found or weights

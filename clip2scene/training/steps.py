@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pandas as pd
-import torch
 
+from clip2scene.portable.operators import begin
 from clip2scene.task import Task
 
 
@@ -15,7 +15,7 @@ def run_on_cpu(task: Task, prepare: Callable[[], list[dict[str, float]]]) -> Non
         task: The run.
         prepare: Returns the metrics of each step; none if nothing was trained.
     """
-    torch.set_num_threads(task.config.threads)
+    begin(task.config)
     record = task.record
     record.begin(task.config, "cpu")
     record.rewind_log(0)
