@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,21 +48,3 @@ class ImageDistillation(Method):
     @abstractmethod
     def contrast(self, voxels: Tensor, batch: Batch, progress: Progress) -> Tensor:
         """Return the scalar loss between voxel features [V, D] float32 and the batch's images."""
-
-
-def info_nce(points: Tensor, pixels: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Compute InfoNCE: a point's own pixel is its positive, the pixels of all other points its negatives.
-
-    L = - 1/M sum_i log( exp(k_i . q_i / tau) / sum_j exp(k_i . q_j / tau) )
-
-    (valeoai/SLidR @ 14729d0, pretrain/criterion.py ``NCELoss``.)
-
-    Args:
-        points: [M, D] float, point features k.
-        pixels: [M, D] float, pixel features q.
-        temperature: tau.
-
-    Returns:
-        Scalar loss.
-    """
-    return F.cross_entropy(points @ pixels.T / temperature, torch.arange(len(points), device=points.device))

@@ -7,7 +7,8 @@ pretrain/lightning_trainer.py ``loss``.
 import torch
 from torch import Tensor, nn
 
-from baselines.distillation import ImageDistillation, info_nce
+from baselines.contrast import info_nce
+from baselines.distillation import TEMPERATURE, ImageDistillation
 from clip2scene.config import Config
 from clip2scene.method.base import Progress, Resources
 from clip2scene.pairing.batch import Batch
@@ -29,4 +30,4 @@ class PPKT(ImageDistillation):
         drawn = torch.randperm(len(batch.pair_point), generator=generator)[: self.pairs].to(voxels.device)
         points = voxels.index_select(0, batch.inverse[batch.pair_point[drawn]])
         pixel = (batch.pair_image[drawn], batch.pair_row[drawn], batch.pair_column[drawn])
-        return info_nce(points, self.pixels.at(batch.images, *pixel).float())
+        return info_nce(points, self.pixels.at(batch.images, *pixel).float(), TEMPERATURE)

@@ -7,9 +7,11 @@ valeoai/SLidR @ 14729d0, config/slidr_minkunet.yaml, and pretrain/lightning_trai
 import torch
 from torch import Tensor
 
-from baselines.distillation import ImageDistillation, info_nce
+from baselines.contrast import info_nce
+from baselines.distillation import TEMPERATURE, ImageDistillation
 from clip2scene.method.base import Progress
 from clip2scene.pairing.batch import Batch
+from clip2scene.precision import in_float32
 from clip2scene.sparse.linear import LinearMap
 
 
@@ -23,9 +25,10 @@ class SLidR(ImageDistillation):
         points = voxels.index_select(0, batch.inverse[batch.pair_point])  # [M, D]
         superpixel = batch.superpixels[batch.pair_image, batch.pair_row, batch.pair_column].long()  # [M]
         pixels = self.pixels(batch.images).float()  # [L, D, H, W]
-        return info_nce(*pool(points, superpixel, pixels, batch.superpixels))
+        return info_nce(*pool(points, superpixel, pixels, batch.superpixels), TEMPERATURE)
 
 
+@in_float32
 def pool(points: Tensor, superpixel: Tensor, pixels: Tensor, superpixels: Tensor) -> tuple[Tensor, Tensor]:
     """Average the features of each superpixel over its points and over its pixels.
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from clip2scene.config_types import Count, Fraction, Name, Place, Positive, Section, Side, distinct
+from clip2scene.errors import unknown
 from clip2scene.registry import entry
 
 __all__ = ["DatasetConfig", "Fraction", "Positive", "Rooms", "Section", "Synthetic", "merged"]
@@ -19,6 +20,11 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         result[key] = merged(old, value) if both else value
     return result
+
+
+_DATASETS = "clip2scene.datasets"
+_STREET_SPLITS = ("train", "val", "parametrize", "verifying")
+"""Splits of synthetic streets, in either format."""
 
 
 class Synthetic(Section):
@@ -48,6 +54,27 @@ class Synthetic(Section):
     """nuScenes classes that no street holds, e.g. ``[car]``."""
     rain: Fraction = 0.0
     """Strength of rain: returns lost and weakened, wet ground, dim images."""
+
+    @field_validator("without")
+    @classmethod
+    def _can_be_left_out(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what is no class, and the road, on which everything stands."""
+        if names:
+            valid = sorted({*entry(_DATASETS, "data set", "nuscenes").load().classes} - {"driveable_surface"})
+            if wrong := [name for name in names if name not in valid]:
+                expected = f"expected names among {', '.join(valid)}"
+                raise ValueError(f"{wrong[0]!r} cannot be left out; {expected}")
+        return names
+
+    @model_validator(mode="after")
+    def _as_many_as_sequences(self) -> "Synthetic":
+        """Refuse more scenes than SemanticKITTI has sequences; of a default, the writer says so."""
+        most = {"train_scenes": 10, "val_scenes": 1} if self.format == "semantickitti" else {}
+        for key, count in most.items():
+            if count < (found := getattr(self, key)) != type(self).model_fields[key].default:
+                expected = f"expected at most {count}, as SemanticKITTI's split has"
+                raise ValueError(f"{key}: found {found}; {expected}")
+        return self
 
     @property
     def captioned(self) -> bool:
@@ -111,16 +138,19 @@ class DatasetConfig(Section):
     @classmethod
     def _registered(cls, name: str) -> str:
         """Refuse a format that no data set is registered for; the nearest is offered."""
-        entry("clip2scene.datasets", "data set", name)
+        entry(_DATASETS, "data set", name)
         return name
 
-    @field_validator("pretrain")
+    @field_validator("pretrain", "finetune")
     @classmethod
-    def _by_method_holds_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Refuse a `by_method` that is not a mapping of mappings."""
-        by_method = values.get("by_method", {})
-        if not (isinstance(by_method, dict) and all(isinstance(own, dict) for own in by_method.values())):
-            raise ValueError("by_method: expected methods, each with keys of the section `pretrain`")
+    def _overrides_hold_sections(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Refuse a `by_method` or `by_backbone` that is not a mapping of mappings."""
+        key, words = {"pretrain": ("by_method", "methods"), "finetune": ("by_backbone", "3D networks")}[
+            info.field_name
+        ]
+        given = values.get(key, {})
+        if not (isinstance(given, dict) and all(isinstance(own, dict) for own in given.values())):
+            raise ValueError(f"{key}: expected {words}, each with keys of the section `{info.field_name}`")
         return values
 
     @model_validator(mode="before")
@@ -128,8 +158,10 @@ class DatasetConfig(Section):
     def _format_of_synthetic(cls, values: Any) -> Any:
         """Give the `synthetic` section the data set's format, which decides its parameters."""
         if isinstance(values, dict) and isinstance(made := values.get("synthetic"), dict | Section):
-            default = cls.model_fields["format"].default
-            values = {**values, "synthetic": {**dict(made), "format": values.get("format", default)}}
+            own = values.get("format", cls.model_fields["format"].default)
+            if isinstance(made, dict) and (found := made.get("format", own)) != own:
+                raise ValueError(f"synthetic.format: found {found!r}; expected {own!r}, as the data set's is")
+            values = {**values, "synthetic": {**dict(made), "format": own}}
         return values
 
     @model_validator(mode="after")
@@ -139,3 +171,16 @@ class DatasetConfig(Section):
             if getattr(self, key) == self.val_split:
                 raise ValueError(f"{key} and val_split are both {self.val_split!r}; expected two splits")
         return self
+
+    def check_splits(self) -> None:
+        """Refuse a split that the data set cannot have, as far as that is known before it is indexed.
+
+        A default passes: whoever pre-trains on other data need not name a split for it.
+        """
+        known = entry(_DATASETS, "data set", self.format).load()().split_names(self.root, self.version)
+        if isinstance(self.synthetic, Synthetic):
+            known = _STREET_SPLITS
+        for key in ("pretrain_split", "train_split", "val_split"):
+            name, default = getattr(self, key), type(self).model_fields[key].default
+            if known and name not in (*known, default):
+                raise unknown(key, name, known)

@@ -41,6 +41,9 @@ class Teacher(Section):
     """Synthetic data sets whose captions train it, where `pretrained` is ``train``."""
     image_scale: float = Field(default=2.0, ge=0.1, le=16)
     """Images are enlarged by this factor before the image tower."""
+    judged_at: Literal["image", "crop"] = "image"
+    """Size of the images on which the teacher itself is judged: image, as they are; crop, whole images at the
+    size of CLIP2Scene's crops (`pretrain.crop.size`), from which its student learns."""
     training: TeacherTraining = TeacherTraining()
     """Used where `pretrained` is ``train``."""
 
@@ -83,6 +86,8 @@ class Optimiser(Section):
 
     learning_rate: Rate = 0.1
     """Initial learning rate."""
+    schedule: Literal["step", "epoch"] = "step"
+    """The cosine moves at every step or, as in the codes of SLidR and CLIP2Scene, once an epoch."""
     momentum: Fraction = 0.9
     """Momentum of SGD."""
     dampening: Fraction = 0.1
@@ -117,6 +122,14 @@ class Pretraining(Section):
     """Sweeps a sample (K), the keyframe included, for methods that use several."""
     consecutive_sweeps: bool = False
     """Take the K - 1 sweeps just before the keyframe rather than a random choice of those recorded."""
+    merge_sweeps: bool = False
+    """The sweeps of a sample are one cloud to the network, rather than one each (Table 3's "merged")."""
+    augmentation: Literal["sample", "cloud"] = "sample"
+    """What has a rotation, flips and crops of images of its own: a sample; or each of its clouds, as in
+    CLIP2Scene's code, so that there are as many crops of every image."""
+    prompts: Literal["", "nuscenes", "semantickitti", "scannet", "cityscapes", "all"] = ""
+    """Classes that CLIP tells apart, if not the data set's own (Table 3). all: those of nuScenes,
+    SemanticKITTI and Cityscapes. Evaluation without labels always has the data set's own."""
     optimiser: Optimiser = Optimiser()
     """SGD."""
     images: Count = 8
@@ -124,7 +137,8 @@ class Pretraining(Section):
     crop: Crop = Crop()
     """Image augmentation."""
     drop_cuboids: bool = False
-    """Drop the points in a random cuboid (DropCuboids), as SLidR and PPKT do and CLIP2Scene does not."""
+    """Drop the points in a random cuboid (DropCuboids), as SLidR and PPKT do and CLIP2Scene does not; from
+    each of PointContrast's views another one."""
     by_method: dict[str, dict[str, Any]] = Field(default={})
     """Keys of this section that differ for one method, merged deeply, e.g. ``{ppkt: {epochs: 50}}``."""
 
@@ -146,6 +160,9 @@ class Finetuning(Section):
     """Learning rate of backbone and classifier where nothing was pre-trained (SLidR issue 11)."""
     probe_learning_rate: Rate = 0.05
     """Learning rate of the classifier on a frozen backbone (SLidR's README: lr 0.05, lr_head null)."""
+    by_backbone: dict[str, dict[str, Any]] = Field(default={})
+    """Keys of this section that differ for one 3D network, merged deeply, as papers bring a network and a
+    protocol together, e.g. ``{res16unet34c: {epochs: 100}}``."""
 
     @field_validator("optimiser", mode="before")
     @classmethod
@@ -153,6 +170,19 @@ class Finetuning(Section):
         """Merge what is given over this section's defaults, which are not those of pre-training."""
         default = cls.model_fields["optimiser"].default
         return merged(default.model_dump(), values) if isinstance(values, dict) else values
+
+
+class Validation(Section):
+    """Validation while a network is trained, on labelled keyframes that it does not learn from.
+
+    They are taken evenly from the split ``verifying`` where a data set has one apart from its val_split, else
+    from its train_split. A method that does not align points with text has no mIoU before fine-tuning.
+    """
+
+    every: int = Field(default=0, ge=0, le=10_000_000)
+    """Steps between two validations; 0: none."""
+    frames: Count = 50
+    """Keyframes of a validation."""
 
 
 class Superpixels(Section):

@@ -44,6 +44,24 @@ SCANNET_PROMPTS: tuple[str, ...] = (
 )  # fmt: skip
 """Prompts of ScanNet's classes: their names."""
 
+CITYSCAPES_PROMPTS: tuple[str, ...] = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+    "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+)  # fmt: skip
+"""Prompts of Cityscapes' classes (CLIP2Scene @ f37dae7, utils/prompt_engineering.py). Only pre-training uses
+them: no data set here has these classes."""
+
+PROMPT_SETS: dict[str, tuple[str, ...]] = {
+    "nuscenes": NUSCENES_PROMPTS,
+    "semantickitti": SEMANTICKITTI_PROMPTS,
+    "scannet": SCANNET_PROMPTS,
+    "cityscapes": CITYSCAPES_PROMPTS,
+    "all": tuple(dict.fromkeys(NUSCENES_PROMPTS + SEMANTICKITTI_PROMPTS + CITYSCAPES_PROMPTS)),
+}
+"""Prompts by the value of `pretrain.prompts`. ``all`` has 33: those of the three driving data sets, each
+once, as the released script joins sets. The paper does not list its "All". A comment in the released
+configuration speaks of 24 for two of them, for which the script gives 28."""
+
 SCANNET_COLOURS = np.array([
     (174, 199, 232), (152, 223, 138), (31, 119, 180), (255, 187, 120), (188, 189, 34), (140, 86, 75),
     (255, 152, 150), (214, 39, 40), (197, 176, 213), (148, 103, 189), (196, 156, 148), (23, 190, 207),
@@ -51,3 +69,15 @@ SCANNET_COLOURS = np.array([
     (227, 119, 194), (82, 84, 163),
 ], np.uint8)  # fmt: skip
 """Colours of ScanNet's classes (ScanNet, BenchmarkScripts/util.py)."""
+
+SAFE_COLOURS = np.array([
+    (34, 34, 85), (238, 204, 153), (136, 68, 0), (0, 187, 255), (136, 119, 136), (68, 34, 34), (102, 0, 187),
+    (170, 170, 170), (102, 119, 238), (68, 85, 85), (204, 102, 0), (187, 221, 255), (238, 153, 68),
+    (51, 119, 85), (187, 136, 187), (68, 255, 0), (102, 34, 0), (102, 68, 119), (119, 153, 119),
+    (170, 85, 170),
+], np.uint8)  # fmt: skip
+"""Colours for any classes that readers with deuteranopia, protanopia or tritanopia tell apart too.
+
+Any two of the 20, and the grey of points without a class, are at least 12.8 apart in CAM02-UCS for all four
+kinds of readers (vision simulated after Machado et al. 2009); of the data sets' own colours, some are 1
+apart."""

@@ -9,11 +9,12 @@ from clip2scene.errors import InputError
 from clip2scene.method.base import Method, Progress, Resources
 from clip2scene.method.recipe import get_recipe
 from clip2scene.method.self_training import switch_labels
-from clip2scene.method.semantic import semantic_loss
+from clip2scene.method.semantic import divergence, semantic_loss
 from clip2scene.method.spatial_temporal import pixel_disagreement, spatial_temporal_loss
 from clip2scene.models.maskclip import load_maskclip, sample_features
 from clip2scene.models.prompts import load_text_embeddings
 from clip2scene.pairing.batch import Batch
+from clip2scene.precision import in_float32
 
 
 class Clip2Scene(Method):
@@ -66,15 +67,22 @@ class Clip2Scene(Method):
         values = self.teacher.values(batch.images)
         pixels = self.at_pixels(self.teacher.to_joint_space(values), batch)
         pixels = F.normalize(pixels, dim=1) if recipe.normalise else pixels
-        labels = (pixels @ self.text.T).argmax(dim=1)  # [M], pseudo labels
+        labels = similarity(pixels, self.text).argmax(dim=1)  # [M], pseudo labels
         # Many pairs share a voxel, so the linear maps run once per paired voxel instead of once per pair.
         voxel, of_pair = torch.unique(batch.inverse[batch.pair_point], return_inverse=True)
         features = self.backbone(batch.coordinates, batch.features).index_select(0, voxel)
 
         if self.semantic is not None:
-            scores = (self.embed(self.semantic, features) @ self.text.T).index_select(0, of_pair)  # [M, C]
-            targets = switch_labels(labels, scores, recipe, progress)
-            losses["semantic"] = recipe.semantic_weight * semantic_loss(scores, targets, recipe)
+            scores = similarity(self.embed(self.semantic, features), self.text).index_select(
+                0, of_pair
+            )  # [M, C]
+            if recipe.semantic == "kl":
+                loss = divergence(
+                    scores, similarity(F.normalize(pixels, dim=1), self.text), recipe.temperature
+                )
+            else:
+                loss = semantic_loss(scores, switch_labels(labels, scores, recipe, progress), recipe)
+            losses["semantic"] = recipe.semantic_weight * loss
         if self.spatial_temporal is not None:
             points = self.embed(self.spatial_temporal, features).index_select(0, of_pair)  # [M, D]
             if recipe.agreement == "pixels":
@@ -102,4 +110,10 @@ class Clip2Scene(Method):
     def classify(self, features: Tensor, text: Tensor) -> Tensor:
         """Return dot products [V, C] of embedded features [V, F] with texts [C, D]; there is no class 0."""
         linear = self.semantic if self.semantic is not None else self.spatial_temporal
-        return self.embed(linear, features) @ text.T
+        return similarity(self.embed(linear, features), text)
+
+
+@in_float32
+def similarity(features: Tensor, text: Tensor) -> Tensor:
+    """Return dot products [N, C] of features [N, D] with the texts [C, D] of C classes."""
+    return features @ text.T

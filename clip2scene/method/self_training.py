@@ -11,8 +11,7 @@ from clip2scene.seeding import derive
 def switch_labels(labels: Tensor, scores: Tensor, recipe: Recipe, progress: Progress) -> Tensor:
     """Replace the pixels' pseudo labels by the points' own predictions at random, from a given epoch on.
 
-    The paper starts "after 10 epochs" of 20. Runs of another length start after the same share of their
-    epochs.
+    The paper starts "after 10 epochs". A run too short for that starts after the same share of its epochs.
 
     Args:
         labels: [M] int64, pseudo labels of the pixels.
@@ -23,7 +22,8 @@ def switch_labels(labels: Tensor, scores: Tensor, recipe: Recipe, progress: Prog
     Returns:
         [M] int64, labels to train on.
     """
-    if progress.epoch / progress.epochs < recipe.self_training_start:
+    length = min(progress.epochs, recipe.self_training_of)
+    if progress.epoch * recipe.self_training_of < recipe.self_training_start * length:
         return labels
     draws = len(labels) if recipe.self_training_granularity == "pair" else 1
     generator = torch.Generator().manual_seed(derive(progress.seed, "self-training", progress.step))

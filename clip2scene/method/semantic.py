@@ -5,10 +5,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clip2scene.method.recipe import Recipe
+from clip2scene.precision import in_float32
 
 
+@in_float32
 def semantic_loss(scores: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    """Compute the semantic consistency loss of a recipe.
+    """Compute the semantic consistency loss of a recipe, unless it is ``kl`` (see `divergence`).
 
     Args:
         scores: [M, C] float, D(t_c, p_i): dot products of the points of M pairs with the texts of C classes.
@@ -62,6 +64,28 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """
     count = torch.bincount(labels, minlength=logits.shape[1])  # [C]
     return F.cross_entropy(logits, labels, weight=count.clamp(min=1).to(logits.dtype).rsqrt())
+
+
+@in_float32
+def divergence(scores: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Compute the KL distillation of Table 3, which replaces both losses.
+
+    L = 1/M sum_i sum_c q_ic log(q_ic / p_ic), with q_i = softmax(D(t_c, x_i) / tau) of the pixel and
+    p_i = softmax(D(t_c, p_i) / tau) of the point. With tau = 1 this is the released, unused ``DistillKL``
+    (CLIP2Scene @ f37dae7, pretrain/criterion.py).
+
+    Args:
+        scores: [M, C] float, dot products of points and texts.
+        targets: [M, C] float, cosines of their pixels and texts, which MaskCLIP's logits are.
+        temperature: tau.
+
+    Returns:
+        Scalar loss, 0 or more.
+    """
+    logits = F.log_softmax(scores / temperature, dim=1)
+    return F.kl_div(
+        logits, F.log_softmax(targets / temperature, dim=1), reduction="batchmean", log_target=True
+    )
 
 
 LOSSES = {

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from clip2scene.method.recipe import Recipe
+from clip2scene.precision import in_float32
 
 
+@in_float32
 def spatial_temporal_loss(
     points: Tensor, pixels: Tensor, labels: Tensor, text: Tensor, cell: Tensor, recipe: Recipe
 ) -> Tensor:
@@ -42,6 +44,7 @@ def spatial_temporal_loss(
     return reduce(disagreement, len(first), recipe)
 
 
+@in_float32
 def pixel_disagreement(points: Tensor, pixels: Tensor) -> Tensor:
     """Return 1 - cosine similarity of points [M, D] and pixels [M, D], averaged over the M pairs.
 

@@ -16,10 +16,13 @@ class MethodSpec:
 
     Attributes:
         implementation: ``module:Class`` of its `clip2scene.method.base.Method`; None for no pre-training.
-        needs: Required contents of its batches (``images``, ``sweeps``, ``superpixels``) and required
-            resources (``teacher``, ``text``, ``encoder``).
+        needs: Required contents of its batches (``images``, ``sweeps``, ``superpixels``, ``views``: see
+            `clip2scene.pairing.samples.PretrainingSamples`) and required resources (``teacher``, ``text``,
+            ``encoder``).
         recipes: Valid values of ``recipe`` in the table of experiments, each with the settings it stands for
             (JSON values). These settings are part of a run's identity.
+        training: Keys of the configuration's section `pretrain` that a recipe brings, by recipe. Those of
+            `pretrain.by_method` prevail.
         settings: Typed section of the method's settings, ``methods.<name>`` in the configuration; None if it
             has none. A method that needs superpixels has a field ``superpixels`` with SLIC parameters
             (`clip2scene.config.Superpixels`).
@@ -28,6 +31,7 @@ class MethodSpec:
     implementation: str | None
     needs: frozenset[str] = frozenset()
     recipes: Mapping[str, Any] = field(default_factory=lambda: {"": None})
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: type[Section] | None = None
 
 

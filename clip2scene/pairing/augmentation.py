@@ -31,6 +31,24 @@ def rotate_and_flip(points: np.ndarray, draws: np.random.Generator) -> np.ndarra
     return points @ matrix.T
 
 
+def move_clouds(points: np.ndarray, cloud: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    """Rotate and flip each cloud by itself, as `rotate_and_flip` does.
+
+    Args:
+        points: [N, 3] float32, metres.
+        cloud: [N] int64, cloud of each point.
+        draws: Random number generator.
+
+    Returns:
+        [N, 3] float32, metres.
+    """
+    moved = np.empty_like(points)
+    for number in np.unique(cloud):
+        mine = cloud == number
+        moved[mine] = rotate_and_flip(points[mine], draws)
+    return moved
+
+
 def outside_cuboid(points: np.ndarray, draws: np.random.Generator) -> np.ndarray:
     """Return a mask of the points outside a random cuboid.
 

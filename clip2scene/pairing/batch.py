@@ -1,5 +1,6 @@
 """Input of the networks and methods: samples joined into a Batch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -58,10 +59,14 @@ class Batch:
         return int(self.grid_cell.max()) + 1
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same batch with every tensor on `device`."""
-        moved = {
-            field.name: value.to(device, non_blocking=True)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **moved)
+        """Return the same batch with every tensor on `device`; from pinned memory, without waiting for it."""
+        return self._each(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """Return the same batch in pinned memory; torch's data loaders call it."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same batch with `change` applied to every tensor."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: change(v) for k, v in values.items() if isinstance(v, Tensor)})

@@ -17,6 +17,7 @@ from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.plausibility import best_cameras, leave_out_blind, warn_if_unpaired
 from clip2scene.pairing.projection import PixelPairs, pair
 from clip2scene.pairing.superpixels import SuperpixelFile
+from clip2scene.pairing.views import images_of_clouds, two_views, where
 from clip2scene.pairing.voxelise import quantise, unique
 from clip2scene.seeding import generator
 
@@ -66,10 +67,15 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
 
     A sample holds:
 
-    * the keyframe and, if needed, earlier sweeps, each as a separate cloud, all under the same rotation;
+    * the keyframe and, if needed, earlier sweeps, each as a separate cloud, all under the same rotation
+      (`Pretraining.merge_sweeps` and `Pretraining.augmentation` change this);
     * the keyframe's images, each cropped and flipped (a random subset if there are many);
     * a pair for every point of every sweep that projects into an image. Calibration registers the sweeps
       with the images (paper 3.3).
+
+    With ``views`` a sample instead holds two clouds, 0 and 1, for a method that contrasts them: the keyframe
+    and one earlier sweep, or the keyframe twice where none is recorded. Each has a rotation, flips and, if
+    configured, a dropped cuboid of its own; `Batch.grid_cell` says where they meet.
 
     Attributes:
         epoch: Current epoch, which seeds the augmentation; set it before each epoch.
@@ -92,7 +98,7 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
             dataset: Reader of the data set's files.
             index: Keyframes, one sample each.
             config: Numbers of sweeps and images, and image crops.
-            needs: Contents of a sample: any of ``images``, ``sweeps`` and ``superpixels``.
+            needs: Contents of a sample: any of ``images``, ``sweeps``, ``superpixels`` and ``views``.
             voxel_size: Edge of a voxel, and of a cell of the regular grid over the sweeps, metres.
             cylindrical: True for cylindrical voxels, False for Cartesian ones.
             seed: Seed of all augmentation.
@@ -133,9 +139,11 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         if len(frame.cameras) > self.config.images:
             chosen = draws.choice(len(frame.cameras), self.config.images, replace=False)
             frame = replace(frame, cameras=tuple(frame.cameras[number] for number in chosen))
-        points = augmentation.rotate_and_flip(frame.points, draws)
+        if "views" in self.needs:
+            frame = two_views(frame, self.config.drop_cuboids, draws)
+        points, cloud = self._augment(frame, draws)
         if "images" not in self.needs:
-            return _sample(frame, points, self.voxel_size, self.cylindrical, self.index.root)
+            return self._sample(frame, points, cloud)
         pairs = pair(frame)
         if len(pairs) == 0:
             frame = replace(frame, cameras=best_cameras(frame, cameras, self.config.images))
@@ -147,8 +155,29 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
             )
         if self.config.drop_cuboids:
             frame, points, pairs = self._drop_cuboid(frame, points, pairs, draws)
-        sample = _sample(frame, points, self.voxel_size, self.cylindrical, self.index.root)
+            cloud = self._clouds(frame)
+        sample = self._sample(frame, points, cloud)
+        if self._own_augmentation:
+            frame, pairs = images_of_clouds(frame, pairs, cloud)
         return self._add_images(sample, frame, pairs, draws)
+
+    @property
+    def _own_augmentation(self) -> bool:
+        return self.config.augmentation == "cloud" or "views" in self.needs
+
+    def _clouds(self, frame: Frame) -> np.ndarray:
+        """Return the cloud [N] int64 of each point: its sweep, or 0 for all if sweeps are merged."""
+        return np.zeros_like(frame.sweep) if self.config.merge_sweeps else frame.sweep
+
+    def _augment(self, frame: Frame, draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return the augmented points [N, 3] float32, metres, and the cloud [N] int64 of each."""
+        cloud = self._clouds(frame)
+        if self._own_augmentation:
+            return augmentation.move_clouds(frame.points, cloud, draws), cloud
+        return augmentation.rotate_and_flip(frame.points, draws), cloud
+
+    def _sample(self, frame: Frame, points: np.ndarray, cloud: np.ndarray) -> Batch:
+        return _sample(frame, points, self.voxel_size, self.cylindrical, self.index.root, cloud)
 
     def _choose_sweeps(self, recorded: int, draws: np.random.Generator) -> list[int]:
         """Choose K - 1 of the recorded earlier sweeps, at random (as released) or the latest.
@@ -158,7 +187,8 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         """
         if "sweeps" not in self.needs:
             return []
-        count = min(self.config.sweeps - 1, recorded)
+        wanted = 1 if "views" in self.needs else self.config.sweeps - 1
+        count = min(wanted, recorded)
         if self.config.consecutive_sweeps:
             return list(range(count))
         return draws.choice(recorded, count, replace=False).tolist()
@@ -172,10 +202,7 @@ class PretrainingSamples(torch.utils.data.Dataset[Batch]):
         before, after = (np.bincount(part.image, minlength=len(frame.cameras)) for part in (pairs, left))
         if not all(map(augmentation.enough, after, before, repeat(self.config.crop))):
             return frame, points, pairs
-        smaller = replace(
-            frame, points=frame.points[kept], features=frame.features[kept], sweep=frame.sweep[kept]
-        )
-        return smaller, points[kept], replace(left, point=(np.cumsum(kept) - 1)[left.point])
+        return where(frame, kept), points[kept], replace(left, point=(np.cumsum(kept) - 1)[left.point])
 
     def _add_images(
         self, sample: Batch, frame: Frame, pairs: PixelPairs, draws: np.random.Generator
@@ -215,7 +242,14 @@ def _check_images(index: Index) -> None:
         raise InputError(f"{index.root}: {found}; expected one for each (SemanticKITTI: image_2)")
 
 
-def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bool, root: Path) -> Batch:
+def _sample(
+    frame: Frame,
+    points: np.ndarray,
+    voxel_size: float,
+    cylindrical: bool,
+    root: Path,
+    cloud: np.ndarray | None = None,
+) -> Batch:
     """Build a Batch of one without images.
 
     Args:
@@ -224,6 +258,7 @@ def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bo
         voxel_size: Edge of a voxel and of a grid cell, metres.
         cylindrical: True for cylindrical voxels.
         root: Data root, for messages.
+        cloud: [N] int64, cloud of each point; its sweep if None.
 
     Raises:
         InputError: the points lie in one voxel, or so far away that voxels leave int32.
@@ -233,10 +268,11 @@ def _sample(frame: Frame, points: np.ndarray, voxel_size: float, cylindrical: bo
     if (farthest := max(*high, *(-value for value in low))) >= FARTHEST_VOXEL:
         found = f"a voxel {farthest} voxels of {voxel_size:g} m away"
         raise InputError(f"{where}: {found}; expected fewer than {FARTHEST_VOXEL}")
-    if low == high and not frame.sweep.any():
+    cloud = frame.sweep if cloud is None else cloud
+    if low == high and not cloud.any():
         found = f"its {len(points)} points lie in one voxel of {voxel_size:g} m"
         raise InputError(f"{where}: {found}; expected at least two voxels")
-    coordinates = np.column_stack([frame.sweep, voxels])  # [N, 4]
+    coordinates = np.column_stack([cloud, voxels])  # [N, 4]
     representative, inverse = unique(coordinates)
     _, cell = unique(quantise(frame.points, voxel_size))
     none = torch.empty(0, dtype=torch.int64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from baselines.distillation import info_nce
+from baselines.contrast import info_nce
 from baselines.slidr import pool
 
 
@@ -24,7 +24,8 @@ def loops_of_info_nce(points, pixels, tau=0.07):
 
 def test_info_nce():
     points, pixels = F.normalize(draw(7, 5), dim=1), F.normalize(draw(7, 5, seed=1), dim=1)
-    assert info_nce(points, pixels).item() == pytest.approx(loops_of_info_nce(points, pixels), rel=1e-12)
+    loss = info_nce(points, pixels, 0.07).item()
+    assert loss == pytest.approx(loops_of_info_nce(points, pixels), rel=1e-12)
 
 
 def test_superpixels_are_pooled_over_their_points_and_their_pixels():

@@ -12,7 +12,7 @@ from clip2scene.method import clip2scene
 from clip2scene.method.base import Progress, Resources
 from clip2scene.method.clip2scene import Clip2Scene
 from clip2scene.method.recipe import RECIPES
-from clip2scene.method.semantic import semantic_loss
+from clip2scene.method.semantic import divergence, semantic_loss
 from clip2scene.method.spatial_temporal import spatial_temporal_loss
 
 CONFIG = parse_config({"datasets": {"any": {"root": "data"}}}, "test")
@@ -164,6 +164,29 @@ def test_ablations_leave_a_loss_out_and_still_classify(build, make_batch):
         method = build(recipe)
         assert list(method.training_step(batch, START)) == [loss]
         assert method.classify(torch.randn(5, 16), torch.randn(7, 6)).shape == (5, 7)
+
+
+@pytest.mark.parametrize("base", ["paper", "released", "fixed"])
+def test_kl_distillation_replaces_both_losses(build, make_batch, base):
+    """The targets are MaskCLIP's logits, which are cosines whatever the recipe; nothing switches later."""
+    method, batch = build(f"{base}_kl_distillation"), make_batch()
+    losses = method.training_step(batch, START)
+    assert list(losses) == ["semantic"]
+    maps = method.teacher.to_joint_space(method.teacher.values(batch.images))
+    pixels = nn.functional.normalize(method.at_pixels(maps, batch), dim=1)
+    features = method.backbone(batch.coordinates, batch.features)
+    scores = method.classify(features, method.text)[batch.inverse[batch.pair_point]]
+    expected = divergence(
+        scores, pixels @ method.text.T, RECIPES[base].temperature if base == "fixed" else 1.0
+    )
+    torch.testing.assert_close(losses["semantic"], expected)
+    late = replace(START, epoch=19)
+    assert all(
+        torch.equal(method.training_step(batch, replace(late, step=step))["semantic"], losses["semantic"])
+        for step in range(8)
+    )
+    *_, last = train(method, batch, 20)
+    assert last < losses["semantic"]
 
 
 def test_self_training_replaces_the_teachers_labels(build, make_batch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from clip2scene.method.base import Progress
-from clip2scene.method.recipe import FIXED, PAPER, RELEASED
+from clip2scene.method.recipe import FIXED, PAPER, RELEASED, RELEASED_SCANNET
 from clip2scene.method.self_training import switch_labels
 
 LABELS = torch.zeros(1000, dtype=torch.long)
@@ -22,10 +22,12 @@ def first_epoch(recipe, epochs):
 
 
 def test_start():
-    assert first_epoch(PAPER, 20) == 10  # "after 10 epochs"
+    assert first_epoch(PAPER, 20) == first_epoch(PAPER, 30) == 10  # "after 10 epochs"
     assert first_epoch(RELEASED, 20) == 11  # epoch > 10, counted from 0
-    assert first_epoch(FIXED, 30) == 15
+    assert first_epoch(RELEASED_SCANNET, 30) == 10  # epoch >= 10
+    assert first_epoch(FIXED, 8) == 4  # of a shorter run, the same share
     assert first_epoch(RELEASED, 10) == 6
+    assert first_epoch(RELEASED_SCANNET, 15) == 5
 
 
 def test_a_batch_switches_as_a_whole_with_its_probability():

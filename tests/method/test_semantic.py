@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clip2scene.method.recipe import FIXED, PAPER, RELEASED
-from clip2scene.method.semantic import semantic_loss
+from clip2scene.method.semantic import divergence, semantic_loss
 
 LABELS = [0, 3, 3, 1, 0, 3, 1, 0]  # class 2 does not occur
 
@@ -78,3 +78,28 @@ def test_contrasts_do_not_overflow(recipe):
     scores = torch.tensor([[1e4, 0.0], [0.0, 1e4], [-1e4, 0.0]], requires_grad=True)
     semantic_loss(scores, torch.tensor([0, 1, 0]), recipe).backward()
     assert torch.isfinite(scores.grad).all()
+
+
+def test_divergence_is_that_of_the_two_distributions_over_classes(features):
+    points, texts = features
+    pixels = torch.nn.functional.normalize(points.flip(0), dim=1)
+    for tau in (1.0, 0.07):
+        expected = 0.0
+        for point, pixel in zip(points, pixels, strict=True):
+            p = [math.exp(dot(text, point) / tau) for text in texts]
+            q = [math.exp(dot(text, pixel) / tau) for text in texts]
+            expected += sum(
+                b / sum(q) * math.log(b / sum(q) / (a / sum(p))) for a, b in zip(p, q, strict=True)
+            )
+        loss = divergence(points @ texts.T, pixels @ texts.T, tau)
+        assert loss.item() == pytest.approx(expected / len(points), rel=1e-9)
+    assert divergence(pixels @ texts.T, pixels @ texts.T, 1.0).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_divergence_at_1_is_the_released_codes(features):
+    """DistillKL(T=1) of CLIP2Scene @ f37dae7: kl_div with summed terms, times T ** 2, over the batch."""
+    points, texts = features
+    scores, targets = points @ texts.T, points.flip(0) @ texts.T
+    log_p, q = scores.log_softmax(dim=1), targets.softmax(dim=1)
+    official = torch.nn.functional.kl_div(log_p, q, reduction="sum") / len(scores)
+    torch.testing.assert_close(divergence(scores, targets, 1.0), official)

@@ -158,3 +158,55 @@ def test_labelled_samples_move_only_where_augmented(index):
     unlabelled = replace(index, frames=index.frames.assign(labels=None))
     with pytest.raises(InputError, match="has no labels"):
         LabelledSamples(NuScenes(), unlabelled, 0.2, False, augment=False, seed=0)[0]
+
+
+def rotation_of(before, after):
+    """Return the matrix that takes points [N, 3] before augmentation to those after it."""
+    return np.linalg.lstsq(before, after, rcond=None)[0]
+
+
+def test_clouds_may_be_augmented_each_by_itself(index):
+    """Every sweep has its own rotation, and crops of its own of the keyframe's six images."""
+    config = CONFIG.model_copy(update={"augmentation": "cloud", "consecutive_sweeps": True})
+    sample = samples(index, config=config)[1]
+    frame = load_frame(NuScenes(), index.root, index.frames.iloc[1], sweeps=[0, 1])
+    assert torch.equal(sample.sweep, torch.from_numpy(frame.sweep))
+    rotations = []
+    for sweep in range(3):
+        mine = frame.sweep == sweep
+        rotations.append(rotation_of(frame.points[mine], sample.points.numpy()[mine]))
+        np.testing.assert_allclose(rotations[-1] @ rotations[-1].T, np.eye(3), atol=1e-3)
+    assert max(np.abs(rotations[0] - other).max() for other in rotations[1:]) > 0.1
+    # cells are those before augmentation, whatever becomes of the points
+    assert torch.equal(sample.grid_cell, samples(index, config=frozen(config))[1].grid_cell)
+
+    assert sample.images.shape == (18, 3, 24, 44)
+    assert torch.equal(sample.pair_image // 6, sample.sweep[sample.pair_point])
+    assert (sample.pair_image.diff() >= 0).all()
+    assert not torch.equal(sample.images[:6], sample.images[6:12])
+
+
+def frozen(config):
+    return config.model_copy(update={"augmentation": "sample"})
+
+
+def test_superpixels_of_clouds_lie_under_their_own_crops(index, tmp_path):
+    path = tmp_path / "superpixels.arrow"
+    write_superpixels(index, "train", Superpixels(segments=20), path)
+    config = CONFIG.model_copy(update={"augmentation": "cloud"})
+    sample = samples(index, ("images", "sweeps", "superpixels"), config, superpixels=path)[0]
+    assert sample.superpixels.shape == (18, 24, 44)
+
+
+def test_merged_sweeps_are_one_cloud(index):
+    config = CONFIG.model_copy(update={"merge_sweeps": True})
+    merged, apart = samples(index, config=config)[1], samples(index)[1]
+    assert merged.coordinates[:, 0].unique().tolist() == [0]
+    for name in ("points", "sweep", "grid_cell", "pair_point", "pair_row", "images"):
+        assert torch.equal(getattr(merged, name), getattr(apart, name)), name
+    # points of several sweeps share a voxel, so that there are fewer
+    assert len(merged.coordinates) < len(apart.coordinates)
+    voxel = torch.floor(merged.points / 0.2).int()
+    assert torch.equal(merged.coordinates[merged.inverse, 1:], voxel)
+    own = samples(index, config=config.model_copy(update={"augmentation": "cloud"}))[1]
+    assert len(own.images) == 6  # one cloud, one augmentation
