@@ -4,6 +4,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 
 from clip2scene.config import Config
@@ -16,6 +17,7 @@ from clip2scene.inventory import Holding, take_inventory
 from clip2scene.method.spec import method_spec
 from clip2scene.pairing.plausibility import leave_out_blind, look
 from clip2scene.study import Study
+from clip2scene.text_tables import read_tsv
 
 EXAMPLES = 3
 """Number of missing files of one kind that are named."""
@@ -46,11 +48,11 @@ def check_data(
         report += ["", f"{name}: {section.format} {section.version} in {section.root}"]
         try:
             index, odd = _index(config, name)
-        except InputError as error:
+        except (InputError, OSError) as error:
             report += _faults(error, section.synthetic is not None)
             missing.add((name, "", "index"))
             continue
-        holdings = _holdings(config, name, index, thorough, processes)
+        holdings = _holdings(study, name, index, thorough, processes)
         report += _table(holdings)
         report += [f"  odd: {line}" for line in odd]
         for split in holdings:
@@ -81,24 +83,33 @@ def _kinds(needs: set[Need], name: str) -> set[str]:
     return {kind for of, _, kind in needs if of == name}
 
 
-def _faults(error: InputError, made: bool) -> Iterator[str]:
+def _faults(error: InputError | OSError, made: bool) -> Iterator[str]:
     """Yield the faults for which a data set has no index, the first few by name."""
-    lines = error.lines if isinstance(error, Faults) else [str(error)]
+    words = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    lines = error.lines if isinstance(error, Faults) else [words]
     yield from (f"  {line}" + ("; the workflow makes it" if made else "") for line in lines[:EXAMPLES])
     if len(lines) > EXAMPLES:
         yield f"    and {len(lines) - EXAMPLES:,} more"
 
 
 def _holdings(
-    config: Config, name: str, index: Index, thorough: bool, processes: int
+    study: Study, name: str, index: Index, thorough: bool, processes: int
 ) -> dict[str, dict[str, Holding]]:
     """Return the holdings of the splits that the data set must hold, and of those that are used."""
-    section = config.datasets[name]
+    section = study.configuration().datasets[name]
     dataset = get_dataset(section.format)
     known = {} if section.synthetic else dataset.complete(section.root, section.version)
-    used = (section.pretrain_split, section.train_split, section.val_split)
-    splits = list(dict.fromkeys([*known, *used]))
+    splits = list(dict.fromkeys([*known, *_splits(study, name)]))
     return take_inventory(dataset, index, splits, known, thorough, processes)
+
+
+def _splits(study: Study, name: str) -> list[str]:
+    """Return the splits of a data set that are used, by variants of the same files too."""
+    variants = dict.fromkeys(["", *(row.variant for row in study.experiments)])
+    sections = [study.configuration(variant).datasets[name] for variant in variants]
+    place = attrgetter("format", "version", "root")
+    same = (section for section in sections if place(section) == place(sections[0]))
+    return [split for each in same for split in (each.pretrain_split, each.train_split, each.val_split)]
 
 
 def _index(config: Config, name: str) -> tuple[Index, list[str]]:
@@ -161,7 +172,8 @@ def _count(holding: Holding) -> str:
 def _rows(study: Study, datasets: tuple[str, ...], missing: set[Need]) -> Iterator[str]:
     """Yield how many rows of the table of experiments can run, by protocol, and what the others lack."""
     lacks: dict[str, dict[tuple[str, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for number, experiment in enumerate(study.experiments, start=1):
+    lines = (line for line, _ in read_tsv(study.config.experiments, (), Experiment.model_fields))
+    for number, experiment in zip(lines, study.experiments, strict=True):
         config = study.configuration(experiment.variant)
         needs = _needs(config, experiment)
         if needs & {(name, "", "index") for name in datasets}:
@@ -175,7 +187,7 @@ def _rows(study: Study, datasets: tuple[str, ...], missing: set[Need]) -> Iterat
         yield f"{protocol}: {len(groups[()])} of {total} rows of {study.config.experiments} can run"
         for reasons, rows in groups.items():
             if reasons:
-                yield f"  not row {_ranges(rows)}: lacks {', '.join(reasons)}"
+                yield f"  not line {_ranges(rows)}: lacks {', '.join(reasons)}"
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -23,8 +23,10 @@ from clip2scene.config_training import (
     Pretraining,
     Superpixels,
     Teacher,
+    Validation,
 )
-from clip2scene.config_types import Line, Name, Place, Section, Seed, explain
+from clip2scene.config_types import Line, Name, Place, Section, Seed, explain, shortened
+from clip2scene.config_variants import PRESETS
 from clip2scene.config_yaml import load_yaml
 from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_names, method_spec
@@ -32,7 +34,7 @@ from clip2scene.registry import entry
 
 __all__ = [
     "Backbone", "Config", "Crop", "DatasetConfig", "Finetuning", "ImageEncoder", "Optimiser", "Pretraining",
-    "Rooms", "Section", "Superpixels", "Synthetic", "Teacher", "load_config", "parse_config",
+    "Rooms", "Section", "Superpixels", "Synthetic", "Teacher", "Validation", "load_config", "parse_config",
 ]  # fmt: skip
 
 
@@ -84,6 +86,8 @@ class Config(Section):
 
     experiments: Place = Path("config/experiments.tsv")
     """Table of experiments: one row a cell to fill."""
+    claims: Place = Path("config/claims.tsv")
+    """Table of claims: sentences that are tested on the cells, one a row."""
     results: Place = Path("results")
     """Folder for everything the workflow writes."""
     seed: Seed = 0
@@ -91,11 +95,23 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is a GPU."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Precision of training."""
+    """Precision of training: bf16-mixed computes layers in bfloat16, and coordinates, losses and norms in
+    float32."""
+    tf32: bool = False
+    """Let a GPU round the factors of float32 products to TensorFloat-32 (10 bits of mantissa)."""
+    arithmetic: Literal["portable", "native"] = "portable"
+    """On a CPU, portable: the same bytes on every x86-64 processor with AVX2, for any number of threads.
+    native: matrix products and convolutions by MKL and oneDNN, which differ in the last digits."""
     threads: int = Field(default=1, ge=1, le=1024)
-    """CPU threads of a job; another number adds floats in another order, so it changes the last digits."""
+    """CPU threads of a job. With native arithmetic, another number changes the last digits."""
+    processes: int = Field(default=1, ge=1, le=1024)
+    """Processes that train a run together, each with a GPU where there are some; they share a batch."""
     workers: int = Field(default=0, ge=0, le=1024)
     """Data loader processes of a job."""
+    checkpoint_minutes: float = Field(default=10, ge=0, le=10_000)
+    """Minutes between two saved states of a training run, from which it continues after a kill."""
+    validation: Validation = Validation()
+    """Validation while a network is trained; it changes no weights."""
     share_process: bool = True
     """Runs of one method share a process (start-up dominates small runs); false: a job each."""
     backend: Literal["native", "minkowski"] = "native"
@@ -119,7 +135,7 @@ class Config(Section):
     """Fine-tuning."""
     variants: dict[Name, dict[str, Any]] = Field(default={})
     """Presets by name, merged deeply over this configuration for the rows whose column `variant` names them,
-    e.g. ``{one_sweep: {pretrain: {sweeps: 1}}}``."""
+    e.g. ``{one_sweep: {pretrain: {sweeps: 1}}}``. Those of `clip2scene.config_variants` are always there."""
     tracking: Tracking = Tracking()
     """MLflow."""
 
@@ -151,25 +167,42 @@ class Config(Section):
             found[os.path.realpath(section.root)].append((name, section))
         return self
 
-    def pretraining(self, dataset: str, method: str) -> Pretraining:
-        """Return `pretrain` as `method` sees it on `dataset`.
+    def pretraining(self, dataset: str, method: str, recipe: str = "") -> Pretraining:
+        """Return `pretrain` as `method` sees it on `dataset` under a recipe.
 
-        From weakest to strongest: the section itself, its `by_method`, the data set's own `pretrain`, and
-        the `by_method` in there.
+        From weakest to strongest: the section itself, what the recipe brings, the section's `by_method`, the
+        data set's own `pretrain`, and the `by_method` in there.
         """
         values = self.pretrain.model_dump(exclude={"by_method"})
+        brought = method_spec(method).training.get(recipe, {}) if recipe else {}
         own = dict(self.datasets[dataset].pretrain)
         own_by_method = own.pop("by_method", {})
-        for layer in (self.pretrain.by_method.get(method, {}), own, own_by_method.get(method, {})):
+        by_method = self.pretrain.by_method.get(method, {})
+        for layer in (brought, by_method, own, own_by_method.get(method, {})):
             if "by_method" in layer:
                 raise InputError("by_method: found within by_method; expected keys of `pretrain`")
             values = merged(values, layer)
         return Pretraining.model_validate(values)
 
-    def finetuning(self, dataset: str) -> Finetuning:
-        """Return `finetune` with the data set's own settings merged over it."""
-        own = self.datasets[dataset].finetune
-        return Finetuning.model_validate(merged(self.finetune.model_dump(), own))
+    def finetuning(self, dataset: str, backbone: str = "") -> Finetuning:
+        """Return `finetune` for a 3D network on `dataset`.
+
+        From weakest to strongest: the section itself, its `by_backbone`, the data set's own `finetune`, and
+        the `by_backbone` in there.
+        """
+        values = self.finetune.model_dump(exclude={"by_backbone"})
+        own = dict(self.datasets[dataset].finetune)
+        own_by_backbone = own.pop("by_backbone", {})
+        for layer in (self.finetune.by_backbone.get(backbone, {}), own, own_by_backbone.get(backbone, {})):
+            if "by_backbone" in layer:
+                raise InputError("by_backbone: found within by_backbone; expected keys of `finetune`")
+            values = merged(values, layer)
+        return Finetuning.model_validate(values)
+
+    def judged_size(self, dataset: str) -> tuple[int, int] | None:
+        """Return the height and width in pixels at which the teacher itself is judged; None: as they are."""
+        crop = self.pretraining(dataset, "clip2scene").crop
+        return crop.size if self.teacher.judged_at == "crop" else None
 
     def method(self, name: str) -> Section | None:
         """Return the typed settings that the method `name` brings; None if it has none.
@@ -182,8 +215,13 @@ class Config(Section):
             raise InputError(f"{next(iter(values))}: method {name} has no settings of its own")
         return settings and settings.model_validate(values)
 
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Presets by name: this configuration's `variants`, and those that every configuration has."""
+        return PRESETS | self.variants
+
     def varied(self, variant: str) -> "Config":
-        """Return the configuration with a preset of `variants` merged over it; itself for the empty name.
+        """Return the configuration with a preset merged over it; itself for the empty name.
 
         Raises:
             ValidationError: the preset holds a wrong key or value.
@@ -191,10 +229,13 @@ class Config(Section):
         """
         if not variant:
             return self
-        changes = self.variants[variant]
+        changes = self.presets[variant]
         if fixed := sorted({*changes} & FIXED_BY_STUDY):
             raise InputError(f"{fixed[0]}: holds for the whole study, not for one row")
-        for name, section in (changes.get("datasets") or {}).items():
+        datasets = changes.get("datasets") or {}
+        if not isinstance(datasets, dict):
+            raise InputError(f"datasets: expected keys and their values, found {shortened(datasets)}")
+        for name, section in datasets.items():
             if name not in self.datasets and "root" not in (section or {}):
                 raise unknown("datasets", name, self.datasets)
         return Config.model_validate(merged(self.model_dump(exclude={"variants"}), changes))
@@ -218,7 +259,13 @@ class Config(Section):
     def derived(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Yield every section that is put together on demand: its place in the file, and how it is built."""
         for dataset, section in self.datasets.items():
+            yield f"datasets.{dataset}", section.check_splits
             yield f"datasets.{dataset}.finetune", partial(self.finetuning, dataset)
+            tuned = f"datasets.{dataset}.finetune", section.finetune.get("by_backbone", {})
+            for place, by_backbone in (("finetune", self.finetune.by_backbone), tuned):
+                for backbone in by_backbone:
+                    yield f"{place}.by_backbone", partial(_known_backbone, self, backbone)
+                    yield f"{place}.by_backbone.{backbone}", partial(self.finetuning, dataset, backbone)
             yield f"datasets.{dataset}.pretrain", partial(self.pretraining, dataset, "")
             own = f"datasets.{dataset}.pretrain", section.pretrain.get("by_method", {})
             for place, by_method in (("pretrain", self.pretrain.by_method), own):
@@ -235,8 +282,16 @@ class Config(Section):
             yield f"variants.{name}", partial(self.varied, name)
 
 
-FIXED_BY_STUDY = frozenset({"experiments", "results", "tracking", "variants", "share_process", "checkpoints"})
+FIXED_BY_STUDY = frozenset({
+    "experiments", "claims", "results", "tracking", "variants", "share_process", "checkpoints",
+})  # fmt: skip
 """Keys that a variant may not change."""
+
+
+def _known_backbone(config: Config, backbone: str) -> None:
+    """Refuse settings of fine-tuning for a 3D network that the configuration does not have."""
+    if backbone not in config.backbones:
+        raise unknown("backbone", backbone, config.backbones)
 
 
 def _pretrains(method: str) -> None:

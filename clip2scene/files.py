@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -73,6 +74,8 @@ def naming(path: str | Path) -> Iterator[None]:
         temporary = Path(str(error.filename)).name.startswith(f".{Path(path).name}.")
         if error.errno is not None and (error.filename is None or temporary):
             raise OSError(error.errno, error.strerror, str(path)) from None
+        if error.errno is None and "writ" in str(error):  # NumPy's: "3 requested and 0 written"
+            raise InputError(f"{path}: {first_line(error)}; expected room for it on the disk") from None
         raise
 
 
@@ -139,9 +142,11 @@ def reading(path: str | Path, expected: str, *damage: type[Exception]) -> Iterat
         damage: Errors that a reader raises for a damaged file, beside those of the system and of encodings.
 
     Raises:
-        InputError: the file is missing, is a folder, may not be read, or is damaged.
+        InputError: the file is missing, is a folder, a pipe or a device, may not be read, or is damaged.
     """
     try:
+        if _is_special(path):  # to open a pipe waits for whoever writes into it
+            raise InputError(f"{path}: is a pipe or a device; expected {expected}")
         yield
     except InputError:
         raise
@@ -153,6 +158,15 @@ def reading(path: str | Path, expected: str, *damage: type[Exception]) -> Iterat
         if isinstance(error, OSError) and (error.strerror or not isinstance(error, damage)):
             raise InputError(f"{path}: {error.strerror or first_line(error)}; expected {expected}") from None
         raise InputError(f"{path}: expected {expected}, found a damaged file ({first_line(error)})") from None
+
+
+def _is_special(path: str | Path) -> bool:
+    """Return True if there is something at a path, and it is neither a file nor a folder."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # whoever opens it says what is wrong
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ import click
 
 from clip2scene.config import load_config
 from clip2scene.errors import InputError, unknown
-from clip2scene.reporting.registry import table_names
+from clip2scene.reporting.registry import all_names
 from clip2scene.runs import Run
 from clip2scene.study import Study
 
@@ -98,6 +98,8 @@ def main(context: click.Context, path: str) -> None:
 
     The whole of it: snakemake --cores all results/table_main.csv
     """
+    if not path:
+        raise InputError("--config: found an empty path; expected a YAML file")
     context.obj = path
 
 
@@ -127,9 +129,20 @@ def known_table(table: str) -> str:
     Raises:
         InputError: there is no such table; the nearest name is given.
     """
-    if table not in table_names():
-        raise unknown("table", table, table_names())
+    if table not in all_names():
+        raise unknown("table", table, all_names())
     return table
+
+
+def one_run(study: Study, key: str) -> Run:
+    """Return the run of a key.
+
+    Raises:
+        InputError: the study has no such run; the nearest key is given.
+    """
+    if key not in study.runs:
+        raise unknown(f"{study.config.experiments}: run", key, study.runs)
+    return study.runs[key]
 
 
 def select(study: Study, names: Iterable[str]) -> list[Run]:
@@ -145,9 +158,9 @@ def select(study: Study, names: Iterable[str]) -> list[Run]:
             chosen.add(name)
         elif name in kinds:
             chosen |= {key for key, run in study.runs.items() if run.kind == name}
-        elif name in table_names():
+        elif name in all_names():
             chosen |= study.runs_of(name).keys()
         else:
-            valid = [*study.runs, *kinds, *table_names()]
+            valid = [*study.runs, *kinds, *all_names()]
             raise unknown(f"{study.config.experiments}: run, stage or table", name, valid)
     return [run for key, run in study.runs.items() if key in chosen]

@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from clip2scene.datasets.identity import split_digests
 from clip2scene.datasets.index import Index, read_index
-from clip2scene.datasets.rules import RULES, id_file, skip_of
+from clip2scene.datasets.plausible import warn
+from clip2scene.datasets.rules import RULES, TOLERANCE, id_file, skip_of
 from clip2scene.errors import InputError
 from clip2scene.files import read_json, reading, write_json
 from clip2scene.task import Task
@@ -56,7 +57,11 @@ def select(index: Index, rule: str, percent: float) -> list[str]:
             in the index.
     """
     if file := id_file(rule):
-        return _listed(index, file)
+        ids = _listed(index, file)
+        if abs(len(ids) - percent / 100 * len(index)) > 1 + TOLERANCE * len(ids):
+            share = f"{len(ids):,} of {len(index):,} keyframes, {100 * len(ids) / len(index):.3g} %"
+            warn(f"{file}: lists {share}; asked for are {percent:g} %")
+        return ids
     if rule == "all":
         return index.ids
     if rule not in RULES:

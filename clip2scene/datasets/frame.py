@@ -114,6 +114,10 @@ class Dataset(ABC):
         """Return the number of keyframes that each split of a complete download has, where it is known."""
         return dict(self.keyframes.get(version, self.keyframes.get("*", {})))
 
+    def split_names(self, root: Path, version: str) -> tuple[str, ...]:
+        """Return the names that a split may have; none where only the index can tell."""
+        return ()
+
     def folders(self, version: str) -> tuple[str, ...]:
         """Return the folders of the data root whose files the index depends on; all of the root if none.
 

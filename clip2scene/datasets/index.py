@@ -22,6 +22,7 @@ from clip2scene.datasets.plausible import check_index, unequal, warn
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
 from clip2scene.files import atomic, first_line, reading
+from clip2scene.run_files import refuse_changed
 from clip2scene.task import Task
 
 EGO_RADIUS = 1.0
@@ -189,7 +190,7 @@ def read_index(path: Path, root: Path) -> Index:
         root: Data root, which the paths in the index are relative to.
 
     Raises:
-        InputError: the file is missing or is not an index.
+        InputError: the file is missing, is not an index, or is not the one that its run wrote.
     """
     expected = "an index, see `clip2scene index`"
     with reading(path, expected):
@@ -206,6 +207,7 @@ def read_index(path: Path, root: Path) -> Index:
         raise InputError(f"{path}: not an index of this version (missing columns: {missing}); build it again")
     if reason := _inconsistent(table):
         raise InputError(f"{path}: {reason}; build it again")
+    refuse_changed(path)
     # Lists stay in Arrow's memory: a million Python objects take seconds to make, and every loader process
     # that counts references to them copies their pages.
     frames = table.to_pandas(

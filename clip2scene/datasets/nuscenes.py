@@ -32,6 +32,12 @@ LIDARSEG_TO_CLASS = np.array(
 
 OFFICIAL_VERSIONS = ("v1.0-trainval", "v1.0-mini", "v1.0-test")
 
+OFFICIAL_SPLITS = (
+    "train", "val", "test", "mini_train", "mini_val", "train_detect", "train_track", "parametrize",
+    "verifying",
+)  # fmt: skip
+"""Names of `official_splits`, which takes seconds to import."""
+
 SPLIT_MD5 = {
     "train": "99be35976adbcf930e4479e8cc2c75be",
     "val": "15b40c3d0a84336174136b689c2ac5d6",
@@ -86,10 +92,21 @@ class NuScenes(Dataset):
             known = {name: count for name, count in known.items() if name not in _custom_splits(path)}
         return known
 
+    def split_names(self, root: Path, version: str) -> tuple[str, ...]:
+        """Return the official names, and those of ``splits.json``; none for another version without it."""
+        path = root / version / "splits.json"
+        official = OFFICIAL_SPLITS if version in OFFICIAL_VERSIONS else ()
+        try:
+            return (*official, *_custom_splits(path))
+        except InputError:  # there is none; or whoever builds the index says what is wrong with it
+            return official
+
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
         """Build the index in scene-table order, then time order, as SLidR's fraction rule requires."""
         tables = _open(root, version)
         splits = _splits(root, version, _scene_names(tables))
+        if tables.lidarseg is not None and not tables.lidarseg and version != "v1.0-test":
+            raise InputError(f"{tables.lidarseg.path}: holds no record; expected one for each key frame")
         if tables.lidarseg is None and version != "v1.0-test":
             warn(f"{root / version}: has no lidarseg.json, so that its keyframes have no labels")
         rows = [
@@ -250,7 +267,8 @@ def _row(tables: Tables, sample: Sample, sweeps: int) -> dict[str, Any]:
     """Return one row of the index, but for what its scene says."""
     keys, referrer = tables.keyframes.get(sample.token, {}), f"record {sample.token} of {tables.sample.path}"
     if "LIDAR_TOP" not in keys:
-        raise InputError(f"{tables.data.path}: holds no key frame of LIDAR_TOP for {referrer}; expected one")
+        expected = "expected a record with is_key_frame"
+        raise InputError(f"{tables.data.path}: holds no key frame of LIDAR_TOP for {referrer}; {expected}")
     lidar = tables.data.get(keys["LIDAR_TOP"], referrer)
     to_lidar = np.linalg.inv(_sensor_to_global(tables, lidar))
     earlier = tables.earlier(lidar, sweeps)
@@ -275,7 +293,7 @@ def _row(tables: Tables, sample: Sample, sweeps: int) -> dict[str, Any]:
 
 def _labels(tables: Tables, token: str) -> str | None:
     """Return the path of the lidarseg labels, or None in versions without labels, such as test."""
-    if tables.lidarseg is None:
+    if not tables.lidarseg:  # test has no table, or one without records
         return None
     return tables.lidarseg.get(token, f"a key frame of {tables.data.path}").filename
 

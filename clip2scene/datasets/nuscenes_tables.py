@@ -36,6 +36,8 @@ def _unit(value: tuple[float, float, float, float]) -> tuple[float, float, float
 
 Quaternion = Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat], AfterValidator(_unit)]
 Place = Annotated[str, AfterValidator(_inside)]
+Time = Annotated[int, Field(ge=0, lt=2**63)]
+"""Microseconds since 1970."""
 
 
 class Scene(BaseModel):
@@ -50,7 +52,7 @@ class Sample(BaseModel):
     """Record of ``sample.json``: a keyframe."""
 
     token: Name
-    timestamp: int
+    timestamp: Time
     next: str
 
 
@@ -58,7 +60,7 @@ class SampleData(BaseModel):
     """Record of ``sample_data.json``: a file of one sensor."""
 
     token: Name
-    timestamp: int
+    timestamp: Time
     ego_pose_token: Name
     calibrated_sensor_token: Name
     filename: Place
@@ -185,7 +187,10 @@ class Tables:
         keyframes: dict[str, dict[str, str]] = {}
         for token in self.data:
             record = self.data.raw(token)
-            if record.get("is_key_frame"):
+            if flag := record.get("is_key_frame"):
+                if flag not in (True, 1):  # the word "False" would count as true
+                    expected = f"is_key_frame: expected true or false, found {flag!r}"
+                    raise InputError(f"{self.data.path}: record {token}: {expected}")
                 where = f"record {token} of {self.data.path}"
                 sample, sensor = record.get("sample_token"), record.get("calibrated_sensor_token")
                 if not isinstance(sample, str) or not isinstance(sensor, str):
@@ -230,12 +235,19 @@ class Tables:
         """Return up to `count` earlier records of a sensor, the latest first.
 
         Raises:
-            InputError: `prev` leads to nothing or back, or to a later time.
+            InputError: `prev` leads to nothing or back, to another sensor, or to a later time.
         """
         found: list[SampleData] = []
         while data.prev and len(found) < count:
             here = f"record {data.token}"
             before = self.data.get(data.prev, here)
+            channel, other = (
+                self.channel(item.calibrated_sensor_token, f"record {item.token} of {self.data.path}")
+                for item in (data, before)
+            )
+            if channel != other:
+                found = f"{here} of {channel} has the `prev` {before.token} of {other}"
+                raise InputError(f"{self.data.path}: {found}; expected one of {channel}")
             if before.token == data.token or before.timestamp > data.timestamp:
                 raise InputError(
                     f"{self.data.path}: {here} of time {data.timestamp} has the `prev` {before.token} of "

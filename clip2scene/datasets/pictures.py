@@ -45,6 +45,7 @@ def decoding(path: str | Path, expected: str) -> Iterator[None]:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the system's: the file cannot be read
             text = first_line(error).replace(", could be decompression bomb DOS attack.", "")
+            text = text.partition(" <_io.")[0]  # Pillow's name of a part of a file
             raise InputError(f"{path}: not a whole {expected} ({text})") from None
 
 

@@ -26,6 +26,9 @@ FOCAL = (0.1, 10.0)
 FASTEST = 100.0
 """Speed between a keyframe and its earlier sweeps beyond which poses are odd, metres a second."""
 
+LONGEST = 60.0
+"""Time from an earlier sweep to its keyframe beyond which time stamps are odd, seconds."""
+
 
 class Faults(InputError):
     """Several faults of one data set.
@@ -252,6 +255,12 @@ def _odd(frames: pd.DataFrame, cameras: list[tuple], root: Path) -> Iterator[str
     if len(lost):
         share = f"{len(lost):,} of {len(frames):,} keyframes"
         yield f"{root}: {share} are in no split, the first is {lost.iloc[0]}"
+    old = frames.loc[frames["sweep_lags"].map(lambda lags: max(lags, default=0) > LONGEST), "id"]
+    if len(old):
+        yield (
+            f"{root}: {len(old):,} keyframes have earlier sweeps of over {LONGEST:g} s before, the first "
+            f"is {old.iloc[0]}; are their time stamps in another unit?"
+        )
     fast = list(_fast(frames))
     if fast:
         yield (

@@ -17,12 +17,12 @@ from clip2scene.datasets.binary import check_points
 from clip2scene.datasets.frame import Dataset
 from clip2scene.datasets.parts import part
 from clip2scene.datasets.pictures import image_size
-from clip2scene.datasets.plausible import check_intrinsics, check_rigid, each
+from clip2scene.datasets.plausible import check_intrinsics, check_rigid, each, warn
 from clip2scene.datasets.ply import read_vertices
 from clip2scene.datasets.sens import read_recording
 from clip2scene.datasets.vocabulary import SCANNET_COLOURS, SCANNET_PROMPTS
 from clip2scene.errors import InputError
-from clip2scene.files import first_line, read_text
+from clip2scene.files import first_line, read_text, reading
 
 NYU40_IDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
 """NYU40 ids of classes 1..20."""
@@ -88,6 +88,10 @@ class ScanNet(Dataset):
         known = super().complete(root, version)
         return {split: count for split, count in known.items() if not _list_of(root, split).exists()}
 
+    def split_names(self, root: Path, version: str) -> tuple[str, ...]:
+        """Return train, val and test, which lists of one's own are called too."""
+        return tuple(_FOLDERS)
+
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
         """Build the index in the order of the scan ids, as CLIP2Scene's fraction rule requires.
 
@@ -113,7 +117,9 @@ class ScanNet(Dataset):
             folder = root / _FOLDERS[splits[scan]] / scan
             return _row(root, folder, splits[scan], cameras(root, folder))
 
-        return pd.DataFrame(each(sorted(splits), read, "scans"))
+        frames = pd.DataFrame(each(sorted(splits), read, "scans"))
+        _count_scans(frames, root, version)
+        return frames
 
     def read_points(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Read vertices [N, 3] float32 (metres, scan frame) and their colours [N, 3] float32 (-1 to 1)."""
@@ -198,6 +204,17 @@ def _splits(root: Path) -> dict[str, str]:
     return splits
 
 
+def _count_scans(frames: pd.DataFrame, root: Path, version: str) -> None:
+    """Warn of listed scans that are not there, and of those that are there without posed images."""
+    there = frames["points"].map(lambda path: (root / path).is_file())
+    blind = there & frames["labels"].notna() & (frames["camera_names"].map(len) == 0)
+    for place, lacking, words in ((root, ~there, "no mesh"), (root / version, blind, "no posed image")):
+        if lacking.any():
+            first = frames["id"][lacking].iloc[0]
+            share = f"{lacking.sum():,} of {len(frames):,} listed scans"
+            warn(f"{place}: {share} have {words}, the first is {first}")
+
+
 def _scans(root: Path, split: str) -> list[str]:
     """Return the scan ids of a split: from the data root's own list, else official; test may be absent."""
     if split == "test" and not (root / _FOLDERS[split]).is_dir():
@@ -226,7 +243,9 @@ def _row(root: Path, folder: Path, split: str, cameras: dict[str, Any]) -> dict[
 def _exported_cameras(root: Path, scan: Path) -> dict[str, Any]:
     """Return the camera columns of a scan from its color, depth and pose files in ``scannet_frames_25k``."""
     folder = root / FRAMES / scan.name
-    poses = {path.stem: _pose(path) for path in sorted(folder.glob("pose/*.txt"))}
+    with reading(place := folder / "pose", "a folder of poses"):
+        files = sorted(place.iterdir()) if place.is_dir() else []
+    poses = {path.stem: _pose(path) for path in files if path.suffix == ".txt"}
     names = [name for name, pose in poses.items() if pose is not None]
     images = [folder / "color" / f"{name}.jpg" for name in names]
     depths = [folder / "depth" / f"{name}.png" for name in names]

@@ -4,6 +4,7 @@ The expected layout is the distributed one: ``sequences/<XX>/`` with ``velodyne/
 ``image_2/*.png``, ``calib.txt``, ``poses.txt`` and ``times.txt``. Every scan is a keyframe.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,10 +15,10 @@ import pandas as pd
 from clip2scene.datasets.binary import check_range, read_cloud, read_values
 from clip2scene.datasets.frame import Dataset
 from clip2scene.datasets.pictures import image_size
-from clip2scene.datasets.plausible import check_intrinsics, check_rigid, each
+from clip2scene.datasets.plausible import check_intrinsics, check_rigid, each, warn
 from clip2scene.datasets.vocabulary import SEMANTICKITTI_COLOURS, SEMANTICKITTI_PROMPTS
 from clip2scene.errors import InputError
-from clip2scene.files import first_line, read_text
+from clip2scene.files import first_line, read_text, reading
 
 SPLITS: dict[str, frozenset[int]] = {
     "train": frozenset({*range(8), 9, 10}),
@@ -84,17 +85,24 @@ class SemanticKITTI(Dataset):
     visible_share: ClassVar[float | None] = 0.14  # one forward camera, on synthetic scans
     intensity_range: ClassVar[tuple[float, float] | None] = (0, 1)
 
+    def split_names(self, root: Path, version: str) -> tuple[str, ...]:
+        """Return train, val and test, and SLidR's names for the first two."""
+        return (*SPLITS, *(name for others in _ALSO.values() for name in others))
+
     def build_index(self, root: Path, version: str, sweeps: int) -> pd.DataFrame:
         """Build the index in the order of the sorted paths, as the released skip rule requires.
 
         SemanticKITTI has no versions. Poses and calibration are read only if sweeps or images need them, so
         fine-tuning needs no more than ``velodyne`` and ``labels``.
         """
-        scans = root.glob("sequences/[0-9][0-9]/velodyne/[0-9]*.bin")
-        folders = sorted({path.parents[1] for path in scans})
+        with reading(place := root / "sequences", "the folder of the sequences 00, 01 and on"):
+            sequences = sorted(path for path in place.iterdir() if re.fullmatch("[0-9]{2}", path.name))
+        scans = {path: [int(stem) for stem in _stems(path / "velodyne", ".bin")] for path in sequences}
+        folders = [path for path, numbers in scans.items() if numbers]
         if not folders:
             expected = "expected scans, sequences/00/velodyne/000000.bin and on"
-            raise InputError(f"{root / 'sequences'}: holds no sequence; {expected}")
+            raise InputError(f"{place}: holds no sequence; {expected}")
+        _count_scans(scans)
         rows = each(folders, lambda folder: _rows(root, folder, sweeps), "sequences")
         return pd.DataFrame([row for sequence in rows for row in sequence])
 
@@ -143,6 +151,16 @@ class SemanticKITTIReleased(SemanticKITTI):
         Source: CLIP2Scene @ f37dae7 and SLidR @ 14729d0, downstream/dataloader_kitti.py.
         """
         return remission + np.float32(1)
+
+
+def _count_scans(scans: dict[Path, list[int]]) -> None:
+    """Warn of sequences without scans, and of gaps in the numbers of their scans."""
+    if empty := [folder for folder, numbers in scans.items() if not numbers]:
+        warn(f"{empty[0]}: holds no scan in velodyne ({len(empty)} such sequences); they are left out")
+    for folder, numbers in scans.items():
+        if gaps := sorted({*range(max(numbers, default=0))}.difference(numbers)):
+            found = f"lacks velodyne/{gaps[0]:06d}.bin ({len(gaps)} such scans)"
+            warn(f"{folder}: {found}; sweeps of the scan after a gap are from before it")
 
 
 def _rows(root: Path, folder: Path, sweeps: int) -> list[dict[str, Any]]:
@@ -265,8 +283,9 @@ def _numbers(lines: list[str], count: int, path: Path) -> np.ndarray:
     """Parse lines of `count` numbers each into [L, count] float64."""
     expected = f"expected lines of {count} numbers"
     rows = [line.split() for line in lines]
-    if (wrong := next((row for row in rows if len(row) != count), None)) is not None:
-        raise InputError(f"{path}: found {len(wrong)} values in a line; {expected}")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != count:
+            raise InputError(f"{path}: line {number}: found {len(row)} values in a line; {expected}")
     try:
         values = np.array(rows, np.float64).reshape(len(lines), count)
     except ValueError as error:
@@ -282,4 +301,6 @@ def _lines(path: Path, content: str) -> list[str]:
 
 def _stems(folder: Path, suffix: str) -> list[str]:
     """Return the sorted names of a folder's files without suffix; an empty list if there is no folder."""
-    return sorted(path.stem for path in folder.glob(f"[0-9]*{suffix}") if path.stem.isdigit())
+    with reading(folder, f"a folder of files *{suffix}"):
+        files = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path.stem for path in files if path.suffix == suffix and path.stem.isdigit())

@@ -7,11 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from clip2scene.files import sha256
+
+LARGEST_TEXT = 1 << 24
+"""Bytes up to which a text counts by its content; nuScenes' splits and calibrations are smaller."""
+TEXT_DEPTH = 3
+"""Parts of the path of a text that counts by its content; ScanNet's poses, a million files, have four."""
+
 
 def survey(root: Path, folders: Iterable[str] = ()) -> str:
     """Return the SHA-256 of the names and sizes of a data set's files.
 
-    Times and places do not count: a copy, or a link to the data set, has the same digest.
+    Of small texts near the root, such as lists of splits, calibrations and poses of a sequence, the content
+    counts rather than the size: an edit may leave the size as it is. Times and places do not count: a copy,
+    or a link to the data set, has the same digest.
 
     Args:
         root: Data root.
@@ -24,14 +33,15 @@ def survey(root: Path, folders: Iterable[str] = ()) -> str:
             found = list(pool.map(partial(_list, root), waiting))
             waiting = [Path(entry) for folders_in, _ in found for entry in folders_in]
             entries += [
-                f"{os.path.relpath(path, root)}\0{size}" for _, files in found for path, size in files
+                f"{os.path.relpath(path, root)}\0{what}" for _, files in found for path, what in files
             ]
     return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()
 
 
-def _list(root: Path, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Return the folders in a folder, and its files with their sizes; hidden ones are left out."""
+def _list(root: Path, folder: Path) -> tuple[list[str], list[tuple[str, int | str]]]:
+    """Return the folders in a folder, and its files with what counts of them; hidden ones are left out."""
     folders, files = [], []
+    near = len(folder.relative_to(root).parts) < TEXT_DEPTH
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -42,7 +52,9 @@ def _list(root: Path, folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
                 if entry.is_dir():
                     folders.append(entry.path)
                 elif entry.is_file():
-                    files.append((entry.path, entry.stat().st_size))
+                    size = entry.stat().st_size
+                    text = near and size <= LARGEST_TEXT and entry.name.endswith((".txt", ".json"))
+                    files.append((entry.path, sha256(entry.path) if text else size))
     except OSError:
         pass  # whoever reads the data set says what is missing or may not be read
     return folders, files

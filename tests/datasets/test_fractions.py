@@ -93,6 +93,17 @@ def test_a_list_of_ids_is_taken_as_it_is_at_any_share(tmp_path):
     assert select(small_index(), f"file:{own}", 75) == ["1-0", "3-2"]
 
 
+def test_a_list_of_another_share_than_the_table_says_is_told(tmp_path, capsys):
+    own = tmp_path / "own.txt"
+    own.write_text("\n".join(small_index().ids))
+    select(small_index(), f"file:{own}", 100)
+    assert capsys.readouterr().err == ""
+    select(small_index(), f"file:{own}", 10)
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {own}: lists ")
+    assert told.endswith("keyframes, 100 %; asked for are 10 %\n")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "no such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe\x00", "is no text")],

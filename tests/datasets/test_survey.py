@@ -1,4 +1,4 @@
-"""The digest of a download: names and sizes count; times, places and contents do not."""
+"""The digest of a download: names and sizes count, and what small texts hold; times and places do not."""
 
 import os
 import shutil
@@ -51,6 +51,24 @@ def test_names_and_sizes_count(root):
     before = survey(root)
     (root / "samples" / "d.png").write_bytes(b"123456")  # of equal size
     assert survey(root) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        ("scannetv2_train.txt", True),
+        ("v1.0-mini/splits.json", True),
+        ("sequences/00/calib.txt", True),
+        ("scannet_frames_25k/scene0000_00/pose/000000.txt", False),  # ScanNet has a million of them
+        ("samples/LIDAR/c.bin", False),
+    ],
+)
+def test_an_edit_that_leaves_the_size_is_seen_in_small_texts(root, path, seen):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("scene0001_00")
+    before = survey(root)
+    (root / path).write_text("scene0002_00")
+    assert (survey(root) != before) == seen
 
 
 def test_added_and_removed_files_are_seen(root):

@@ -153,6 +153,7 @@ def test_keyframes_twice_and_none_are_refused(frames, tmp_path):
             lambda v: v + np.where(np.arange(v.size) % 16 == 3, 500, 0),
             "1 keyframes move by more",
         ),
+        ("sweep_lags", lambda v: 1e9 * np.asarray(v), "1 keyframes have earlier sweeps of over 60 s before"),
         (
             "camera_intrinsics",
             lambda v: v * np.tile([1, 1, 0.5] + 6 * [1], 6),

@@ -37,7 +37,7 @@ def data(tiny_root, tmp_path):
 def check(data, tmp_path):
     """Runs the command; returns its report and its exit code."""
 
-    def run(*arguments, rows=ROWS, datasets=None, **settings):
+    def run(*arguments, rows=ROWS, header=HEADER, datasets=None, **settings):
         streets = {"root": str(data), "version": "v1.0-tiny", "pretrain_split": "train", "sweeps": 4}
         values = {
             "experiments": str(tmp_path / "experiments.tsv"),
@@ -46,7 +46,7 @@ def check(data, tmp_path):
             "image_encoder": {"pretrained": "a1_in1k"},
             "datasets": datasets or {"nuscenes": streets},
         }
-        (tmp_path / "experiments.tsv").write_text("\n".join([HEADER, *rows]) + "\n")
+        (tmp_path / "experiments.tsv").write_text("\n".join([header, *rows]) + "\n")
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(values | settings))
         command = ["--config", str(tmp_path / "config.yaml"), "check-data", *arguments]
         result = CliRunner().invoke(main, command)
@@ -95,7 +95,7 @@ def test_a_row_whose_other_data_set_was_not_looked_at_is_not_said_to_run(check, 
     row = "finetune\tppkt\t\tspvcnn\tnuscenes\tkitti\t100\t\t0\t0"
     both = {"nuscenes": streets, "kitti": kitti}
     report, _ = check("nuscenes", rows=[SCRATCH, row], datasets=both)
-    assert "not row 2: lacks kitti, which was not looked at" in report
+    assert "not line 3: lacks kitti, which was not looked at" in report
     assert "finetune: 1 of 2 rows" in report
 
 
@@ -150,6 +150,19 @@ def test_every_file_is_read_after_the_first_fault(check, data, frames):
     assert code == 1
 
 
+def test_splits_of_variants_are_counted(check, data, frames):
+    """A split that only the row of a variant reads lacks a label: that row, in line 3, cannot run."""
+    first, second = frames["scene"].unique()
+    splits = data / "v1.0-tiny" / "splits.json"
+    splits.write_text(json.dumps(json.loads(splits.read_text()) | {"train": [first], "few": [second]}))
+    (data / frames.loc[frames["scene"] == second, "labels"].iloc[0]).unlink()
+    variants = {"v": {"datasets": {"nuscenes": {"train_split": "few"}}}}
+    report, code = check(rows=(SCRATCH, f"{SCRATCH}\tv"), header=f"{HEADER}\tvariant", variants=variants)
+    assert "finetune: 1 of 2 rows" in report
+    assert "not line 3: lacks the labels of nuscenes few" in report
+    assert code == 1
+
+
 def test_what_the_machine_lacks_is_told(check, tmp_path):
     report, _ = check(
         device="cuda",
@@ -167,7 +180,7 @@ def test_what_the_machine_lacks_is_told(check, tmp_path):
 def test_a_checkpoint_that_is_not_there_is_told(check, tmp_path):
     row = "finetune\tslidr\tpublished\tspvcnn\tnuscenes\tnuscenes\t100\t\t\t0"
     report, _ = check(rows=[row], checkpoints={"published": str(tmp_path / "slidr.pt")})
-    assert f"not row 1: lacks the file {tmp_path / 'slidr.pt'} (key checkpoints.published)" in report
+    assert f"not line 2: lacks the file {tmp_path / 'slidr.pt'} (key checkpoints.published)" in report
 
 
 def test_odd_data_are_told_and_do_not_count(check, data):

@@ -13,12 +13,12 @@ from clip2scene.evaluation.annotation_free import load_method, load_text
 from clip2scene.files import sha256
 from clip2scene.models.backbones import build_backbone
 from clip2scene.models.published import Parts, to_published
-from clip2scene.models.weights import read_checkpoint, write_checkpoint
+from clip2scene.models.weights import write_checkpoint
 from clip2scene.runs import Run
-from clip2scene.training import loop
 from clip2scene.training.checkpoint import describe, expected_start, load_backbone, read_pretrained, require
 from clip2scene.training.finetune import build_segmenter, load_segmenter
 from clip2scene.training.published import export_checkpoint, import_checkpoint
+from clip2scene.training.state import State, read_state, write_state
 
 WIDTH, JOINT = 0.05, 8
 RUN = Run(
@@ -74,6 +74,7 @@ def poisoned(part, name):
 
 
 STEM = "stem.0.kernel"
+VARIANCE = "stem.1.bn.running_var"
 PRETRAINED = [
     (lambda c: {}, "found no key; expected a pre-training run's backbone, method and meta"),
     (lambda c: c["backbone"], "found down.0.blocks.0.conv1.kernel"),
@@ -97,6 +98,7 @@ PRETRAINED = [
     (without("backbone", STEM), f"lacks {STEM}"),
     (without("backbone", "up.3.blocks.0.conv2.kernel"), "lacks up.3.blocks.0.conv2.kernel"),
     (poisoned("backbone", STEM), f"{STEM} holds values that are not finite"),
+    (changed("backbone", **{VARIANCE: torch.full((4,), -1.0)}), f"{VARIANCE} holds values below 0"),
 ]  # fmt: skip
 
 
@@ -208,7 +210,7 @@ IMPORTS = [
     (
         {},
         {"method": "random"},
-        "method: found 'random', which trains no network; expected clip2scene or ppkt",
+        "method: found 'random', which trains no network; expected clip2scene or ",
     ),
     ({}, {"backbone": "spvcnn"}, "in.pt: 0 of "),
     (
@@ -223,6 +225,7 @@ IMPORTS = [
         "in.pt: head semantic: bias holds values that are",
     ),
     ({"conv0p1s1.kernel": torch.tensor(1.0)}, {}, "in.pt: conv0p1s1.kernel: has the shape []; expected [27"),
+    ({"conv0p1s1.kernel": torch.ones(27, 1, 4).to_sparse()}, {}, "in.pt: lacks stem.0.kernel"),
     ({"conv0p1s1.kernel": torch.ones(2, 2, 2, 2)}, {}, "in.pt: conv0p1s1.kernel: has the shape [2, 2, 2, 2]"),
 ]
 
@@ -266,19 +269,20 @@ def test_an_export_of_something_else_is_named(tmp_path, good, change, message):
 class OneProcess:
     is_global_zero = True
 
+    def barrier(self):
+        pass
 
-def resume(path, record):
+
+def state_of(record):
     layers = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    return loop._resume(OneProcess(), layers, torch.optim.SGD(layers.parameters(), 0.1, 0.9), record)
+    return State(OneProcess(), record, layers, torch.optim.SGD(layers.parameters(), 0.1, 0.9), minutes=10)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (b"", "found an empty file"),
-        (b"half", "found text"),
-        (lambda c: {}, "found no key; expected a run's state with epochs"),
-        (lambda c: c | {"epochs": -1}, "expected a run's state with epochs"),
+        (lambda c: {}, "found no key; expected a run's state with steps"),
+        (lambda c: c | {"steps": -1}, "expected a run's state with steps"),
         (lambda c: c | {"module": [1]}, "expected a run's state with module"),
         (without("module", "0.weight"), "lacks 0.weight"),
         (changed("module", **{"0.weight": torch.ones(3)}), "0.weight has the shape [3]; expected [2, 2]"),
@@ -286,25 +290,37 @@ def resume(path, record):
         (lambda c: c | {"log_size": 10**6}, "bytes; expected at least 1000000, as"),
     ],
 )
-def test_a_damaged_state_of_a_killed_run_says_what_to_remove(tmp_path, config, make_record, change, message):
+def test_a_state_of_another_run_says_what_to_remove(tmp_path, config, make_record, change, message):
     record = make_record(tmp_path / "abc")
     record.begin(config, "cpu")
     record.log({"step": 0, "loss": 1.0})
-    layers = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    loop._save(layers, torch.optim.SGD(layers.parameters(), 0.1, 0.9), record, 2)
-    assert resume(record.resume, record) == 2
-    if isinstance(change, bytes):
-        record.resume.write_bytes(change)
-    else:
-        write_checkpoint(record.resume, change(read_checkpoint(record.resume)))
+    state_of(record).save(2)
+    assert state_of(record).restore() == 2
+    write_state(record.resume, record.resume_before, change(read_state(record.resume)))
     before = sha256(record.resume)
     with pytest.raises(InputError) as error:
-        resume(record.resume, record)
+        state_of(record).restore()
     assert str(record.resume) in str(error.value)
     assert message in str(error.value)
     assert "the run starts again" in str(error.value)
     assert sha256(record.resume) == before  # ours to name, not to delete
     assert json.loads((record.folder / "metrics.jsonl").read_text()) == {"step": 0, "loss": 1.0}
+
+
+@pytest.mark.parametrize("content", [b"", b"half", b"x" * 10_000])
+def test_a_damaged_state_is_named_and_left_out(tmp_path, config, make_record, content, capsys):
+    record = make_record(tmp_path / "abc")
+    record.begin(config, "cpu")
+    record.log({"step": 0, "loss": 1.0})
+    state_of(record).save(2)
+    state_of(record).save(3)
+    record.resume.write_bytes(content)
+    assert state_of(record).restore() == 2
+    assert f"warning: {record.resume}: is damaged ({len(content)} bytes, whose" in capsys.readouterr().err
+    record.resume_before.write_bytes(content)
+    assert state_of(record).restore() == 0
+    assert "; the run starts again" in capsys.readouterr().err
+    assert record.log_size() == 0
 
 
 def test_meta_of_a_good_file_is_returned(tmp_path, good):

@@ -95,6 +95,13 @@ def test_a_configuration_that_is_not_there_is_named(tmp_path):
     assert refused(tmp_path, "runs") == f"{tmp_path}: is a folder; expected a YAML file in UTF-8"
 
 
+def test_a_configuration_without_a_name_is_refused():
+    result = CliRunner().invoke(main, ["--config", "", "runs"])
+    assert (result.exit_code, result.output) == (
+        2, "error: --config: found an empty path; expected a YAML file\n"
+    )  # fmt: skip
+
+
 def test_help_and_what_is_right_still_work(config):
     for words in (["--help"], ["run", "--help"], ["--version"], ["--config", str(config), "runs"]):
         result = CliRunner().invoke(main, words)

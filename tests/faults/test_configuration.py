@@ -1,5 +1,6 @@
 """Bad configurations end in one line that names file and key; odd but good ones are read as meant."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,22 @@ ACCEPTED = {
     "one download as two formats": (
         "  rooms:", "  o: { format: scannet_occupancy, root: data/rooms, version: scans }\n  rooms:",
         "datasets.o.format", "scannet_occupancy",
+    ),
+    "a split of one's own download": (
+        "  rooms:", "  o: { root: nowhere, version: mine, train_split: sunny }\n  rooms:",
+        "datasets.o.train_split", "sunny",
+    ),
+    "SLidR's name of a split": (
+        "  rooms:", "  k: { format: semantickitti, root: k, val_split: verifying }\n  rooms:",
+        "datasets.k.val_split", "verifying",
+    ),
+    "as many scenes as there are sequences": (
+        "  rooms:",
+        "  k: { format: semantickitti, root: k, synthetic: { train_scenes: 9, val_scenes: 1 } }\n  rooms:",
+        "datasets.k.synthetic.train_scenes", 9,
+    ),
+    "the format of made data again": (
+        "traffic: 1.0", "format: nuscenes", "datasets.streets.synthetic.format", "nuscenes"
     ),
     "a point in a name": ("  rooms:", "  rooms_v1.2-a:", "datasets.rooms_v1.2-a.version", "scans"),
 }  # fmt: skip
@@ -139,6 +156,10 @@ def test_a_path_that_is_no_file_is_refused(tmp_path):
     loop = tmp_path / "loop.yaml"
     loop.symlink_to(loop)
     assert refusal(loop).startswith(f"{loop}: Too many levels of symbolic links")
+    os.mkfifo(pipe := tmp_path / "pipe.yaml")
+    assert refusal(pipe) == f"{pipe}: is a pipe or a device; expected a YAML file in UTF-8"
+    with pytest.raises(InputError, match=r"^/dev/zero: is a pipe or a device"):
+        load_config("/dev/zero")
     absent = tmp_path / "absent.yaml"
     assert refusal(absent) == f"{absent}: no such file; expected a YAML file in UTF-8"
 

@@ -22,7 +22,7 @@ from clip2scene.errors import InputError
 from clip2scene.evaluation.confusion import write_confusion
 from clip2scene.models.weights import write_checkpoint
 from clip2scene.runs import Run
-from clip2scene.training.loop import batch_bytes, loaded
+from clip2scene.training.loading import batch_bytes, loaded
 
 CONFIG = Config(device="cpu", datasets={"any": {"root": "data"}})
 WEIGHTS = {"a": torch.rand(100_000)}
@@ -84,6 +84,19 @@ def test_a_full_disk_while_a_folder_is_made_leaves_none(tmp_path):
     with small_files(5_000), pytest.raises(OSError, match="File too large") as error:
         make()
     assert error.value.filename == str(tmp_path / "data")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_while_numpy_writes_names_the_folder(tmp_path):
+    """NumPy's error has neither a number nor a file."""
+
+    def make():
+        with files.new_directory(tmp_path / "data"):
+            np.ones(100_000).tofile("/dev/full")
+
+    with pytest.raises(InputError, match="written; expected room for it on the disk") as error:
+        make()
+    assert str(error.value).startswith(f"{tmp_path / 'data'}: ")
     assert not list(tmp_path.iterdir())
 
 

@@ -6,6 +6,7 @@ import shutil
 import struct
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from clip2scene.config import Crop, Pretraining, Superpixels
+from clip2scene.config import Config, Crop, Pretraining, Superpixels
 from clip2scene.datasets.fractions import digest, read_subset, write_subset
 from clip2scene.datasets.index import read_index
 from clip2scene.datasets.nuscenes import NuScenes
@@ -220,6 +221,19 @@ def test_bad_indexes_are_named(tiny_index, tmp_path, damage, message):
         read_index(path, tmp_path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
+
+
+def test_an_index_that_its_run_did_not_write_is_refused(tiny_index, tmp_path, make_record):
+    """Its rows are consistent: only the hash in run.json tells."""
+    record = make_record(tmp_path / "abc", kind="index")
+    record.begin(Config(datasets={"nuscenes": {"root": tmp_path}}), "cpu")
+    path = Path(shutil.copy(tiny_index, tmp_path / "abc" / "index.parquet"))
+    assert len(read_index(path, tmp_path)) == 6
+    record.finish()
+    assert len(read_index(path, tmp_path)) == 6
+    rows(lambda r: r[:4])(path)
+    with pytest.raises(InputError, match=r"abc/index\.parquet: its SHA-256 is not the one in run\.json"):
+        read_index(path, tmp_path)
 
 
 def subset(**changes):

@@ -1,6 +1,7 @@
 """Bad and odd tables, points and labels of nuScenes: what is done to a good file, and what must come out."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def cameras(value):
     return change
 
 
+def to_a_camera(records):
+    """Let the earlier record of each lidar record be one of a camera."""
+    camera = next(record["token"] for record in records if "CAM" in record["filename"])
+    every("prev", camera, "LIDAR_TOP")(records)
+
+
 NAN = float("nan")
 TABLES = [
     ("scene", lambda r: r.clear(), r"scene\.json: holds no scene"),
@@ -73,6 +80,12 @@ TABLES = [
         lambda r: [s.update(next=s["token"]) for s in r],
         r"sample\.json: record \w+ has the `next`.*leads back",
     ),
+    ("sample", first("timestamp", -5), r"sample\.json: record \w+: timestamp: .*equal to 0, found -5"),
+    (
+        "sample",
+        every("timestamp", 10**30),
+        r"record \w+: timestamp: .*less than 9223372036854775808",
+    ),
     ("sample", every("next", "gone"), r"sample\.json: holds no token 'gone', which record \w+ names"),
     ("sample", every("next", None), r"sample\.json: record \w+: has no field next"),
     ("sample", lambda r: r.clear(), r"sample\.json: holds no token"),
@@ -83,6 +96,17 @@ TABLES = [
         "filename: expected a path relative to the data root",
     ),
     ("sample_data", every("filename", "/etc/passwd"), "filename: expected a path relative to the data root"),
+    (
+        "sample_data",
+        every("is_key_frame", None),
+        "; expected a record with is_key_frame",
+    ),
+    ("sample_data", every("is_key_frame", "False"), "is_key_frame: expected true or false, found 'False'"),
+    (
+        "sample_data",
+        to_a_camera,
+        r"record \w+ of LIDAR_TOP has the `prev` \w+ of CAM_",
+    ),
     ("sample_data", every("filename", 3), r"sample_data\.json: record \w+: filename: "),
     ("sample_data", every("ego_pose_token", "x"), r"ego_pose\.json: holds no token 'x', which record"),
     ("sample_data", every("calibrated_sensor_token", "x"), r"calibrated_sensor\.json: holds no token 'x'"),
@@ -118,7 +142,7 @@ TABLES = [
     ("calibrated_sensor", cameras(lambda k: k[::-1]), "focal lengths"),
     ("calibrated_sensor", every("sensor_token", "x"), r"sensor\.json: holds no token 'x'"),
     ("sensor", every("channel", None), r"sensor\.json: record \w+: has no field channel"),
-    ("lidarseg", lambda r: r.clear(), r"lidarseg\.json: holds no token"),
+    ("lidarseg", lambda r: r.clear(), r"lidarseg\.json: holds no record; expected one for each key frame"),
     ("lidarseg", every("filename", "../x"), "filename: expected a path relative"),
 ]
 
@@ -269,6 +293,11 @@ def folder(path: Path):
     path.mkdir()
 
 
+def pipe(path: Path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def loop(path: Path):
     path.unlink()
     path.symlink_to(path)
@@ -288,6 +317,7 @@ def loop(path: Path):
         ("points", column(3, -7), "intensity of -7"),
         ("points", lambda path: path.write_bytes(path.read_bytes()[:20]), "all 1 points are at"),
         ("points", folder, "is a folder"),
+        ("points", pipe, "is a pipe or a device; expected a file of 4 bytes a value"),
         ("points", loop, "Too many levels of symbolic links"),
         ("labels", folder, "is a folder"),
         ("labels", loop, "Too many levels of symbolic links"),

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from clip2scene.config import Config
+from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.errors import InputError
-from clip2scene.evaluation.confusion import read_confusion, read_predictions, write_confusion
+from clip2scene.evaluation.confusion import read_confusion, write_confusion
+from clip2scene.evaluation.kept import read_scan
 from clip2scene.files import read_json, read_object, write_json
 from clip2scene.reporting import verify
-from clip2scene.reporting.figures import draw_scan, draw_training
+from clip2scene.reporting.figures import draw_scans, draw_training
 from clip2scene.run_files import finished, read_description, read_log, read_metrics, refuse_changed
 
 CONFIG = Config(device="cpu", datasets={"any": {"root": "data"}})
@@ -151,6 +153,7 @@ def test_a_changed_file_of_a_finished_run_is_named(record, tmp_path):
 
 N = 5
 SCAN = {
+    "id": np.array("a"),
     "points": np.arange(3.0 * N, dtype=np.float32).reshape(N, 3),
     "labels": np.array([0, 1, 2, 16, 3], np.uint8),
     "prediction": np.array([1, 1, 2, 16, 3]),
@@ -162,8 +165,10 @@ SCANS = [
     ("flipped", "expected a predicted keyframe, found a damaged file"),
     (pickle.dumps(SCAN), "found a damaged file (it is no whole .npz archive)"),
     ({"labels": np.array([None] * N)}, "found a damaged file (it holds Python objects)"),
-    ({"points": None}, "lacks points; expected points, labels, prediction"),
-    ({"prediction": None}, "lacks prediction; expected points, labels, prediction"),
+    ({"points": None}, "lacks points; expected id, points, labels, prediction"),
+    ({"id": None}, "lacks id; expected id, points, labels, prediction"),
+    ({"id": np.array(3)}, "id: found int64 []; expected a text"),
+    ({"prediction": None}, "lacks prediction; expected id, points, labels, prediction"),
     ({"points": SCAN["points"][:, :2]}, "points: found float32 [5, 2]; expected finite numbers [N, 3]"),
     ({"points": SCAN["points"].astype(int)}, "points: found int64 [5, 3]; expected finite numbers [N, 3]"),
     ({"points": SCAN["points"] * np.nan}, "points: found float32 [5, 3]; expected finite numbers [N, 3]"),
@@ -178,9 +183,9 @@ SCANS = [
 
 @pytest.mark.parametrize(("change", "message"), SCANS)
 def test_a_kept_keyframe_that_cannot_be_drawn_is_named(tmp_path, change, message):
-    path = tmp_path / "predictions.npz"
+    path = tmp_path / "scan-000000.npz"
     np.savez_compressed(path, **SCAN)
-    draw_scan(read_predictions(path, 16), "nuscenes", "title", tmp_path / "scan.png")
+    draw_scans([read_scan(path, 16)], NuScenes(), "title", tmp_path / "scan.png")
     whole = path.read_bytes()
     if isinstance(change, bytes):
         path.write_bytes(change)
@@ -191,7 +196,7 @@ def test_a_kept_keyframe_that_cannot_be_drawn_is_named(tmp_path, change, message
     else:
         np.savez(path, **{name: value for name, value in (SCAN | change).items() if value is not None})
     with pytest.raises(InputError) as error:
-        read_predictions(path, 16)
+        read_scan(path, 16)
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "allow_pickle" not in str(error.value)

@@ -222,6 +222,18 @@ def test_a_missing_image_does_not_stop_the_index(data):
     assert row.camera_images[0] == str(image.relative_to(data.root))
 
 
+def test_scans_without_mesh_or_posed_images_are_counted(data, capsys):
+    index_of(data)
+    assert "listed scans" not in capsys.readouterr().err
+    (data.root / "scans" / SCANS[0] / f"{SCANS[0]}_vh_clean_2.ply").unlink()
+    shutil.rmtree(data.root / "scannet_frames_25k" / SCANS[1] / "pose")
+    assert index_of(data).ids == list(SCANS)
+    told = capsys.readouterr().err
+    assert f"{data.root}: 1 of 3 listed scans have no mesh, the first is {SCANS[0]}" in told
+    frames = data.root / "scannet_frames_25k"
+    assert f"{frames}: 1 of 3 listed scans have no posed image, the first is {SCANS[1]}" in told
+
+
 def blind(data, scan):
     """Empty every depth image of a scan."""
     for path in (data.root / "scannet_frames_25k" / scan / "depth").iterdir():

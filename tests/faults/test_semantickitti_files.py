@@ -85,6 +85,11 @@ REFUSED = [
     ("poses.txt", pose(lambda m: m + np.inf), "poses.txt: holds a number that is not finite"),
     ("poses.txt", lines(lambda found: [f"{line} 1" for line in found]), "found 13 values in a line"),
     ("poses.txt", lines(lambda found: ["garbage " * 12] * 3), "could not convert"),
+    (
+        "poses.txt",
+        lines(lambda found: ["r t", *found]),
+        "poses.txt: line 1: found 2 values in a line; expected",
+    ),
     ("poses.txt", lambda path: path.write_bytes(b""), "0 lines; expected one for scan 000002"),
     (
         "times.txt",
@@ -138,6 +143,22 @@ def test_every_sequence_with_a_fault_is_counted(data):
         (data.root / "sequences" / name / "calib.txt").write_text("")
     with pytest.raises(InputError, match="00/calib.txt.*and 2 more sequences with a fault"):
         build(data, data.root / "index.parquet")
+
+
+def test_sequences_without_scans_and_gaps_are_counted(data, capsys):
+    sequences = data.root / "sequences"
+    (sequences / "00" / "velodyne" / "000001.bin").unlink()
+    shutil.rmtree(sequences / "01" / "velodyne")
+    (sequences / "01" / "velodyne").mkdir()
+    (sequences / "01" / "velodyne" / "0_copy.bin").write_bytes(b"")
+    index = build(data, data.root / "index.parquet")
+    assert index.ids == ["00/000000", "00/000002", *(f"08/{number:06d}" for number in range(3))]
+    told = capsys.readouterr().err
+    assert (
+        f"warning: {sequences}/01: holds no scan in velodyne (1 such sequences); they are left out\n" in told
+    )
+    assert f"warning: {sequences}/00: lacks velodyne/000001.bin (1 such scans)" in told
+    assert "/08" not in told
 
 
 def test_a_leap_is_counted(data):
