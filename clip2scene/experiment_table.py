@@ -14,7 +14,7 @@ from clip2scene.errors import InputError, unknown
 from clip2scene.experiments import TEACHER, Experiment
 from clip2scene.method.spec import method_spec
 from clip2scene.models.architectures import architecture
-from clip2scene.reporting.registry import table_names
+from clip2scene.reporting.registry import shows, table_names
 from clip2scene.stages.base import protocols
 from clip2scene.text_tables import read_tsv
 
@@ -49,7 +49,7 @@ def load_experiments(config: Config, table: str | None = None) -> list[Experimen
             raise InputError(f"{where}: {error}") from None
     if not experiments:
         raise InputError(f"{path}: holds no experiment; expected a row a cell")
-    return [experiment for experiment in experiments if table is None or table in experiment.tables]
+    return [experiment for experiment in experiments if table is None or shows(table, experiment)]
 
 
 def _parse(row: dict[str, str], where: str) -> Experiment:
@@ -79,7 +79,7 @@ def _check_alone(experiment: Experiment, line: int, lines: dict[tuple[Any, ...],
 
 def _check(config: Config, e: Experiment) -> None:
     """Check a row against the configuration and the registered names."""
-    _known(e.variant, ["", *config.variants], "variant")
+    _known(e.variant, ["", *config.presets], "variant")
     config = config.varied(e.variant)
     _known(e.protocol, protocols(), "protocol")
     for table in e.tables:

@@ -13,7 +13,7 @@ _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
 def read_tsv(
-    path: Path, required: Collection[str], columns: Collection[str]
+    path: Path, required: Collection[str], columns: Collection[str], what: str = "a table of experiments"
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows of a tab-separated table: the number of the line, and the cells by column.
 
@@ -23,13 +23,14 @@ def read_tsv(
         path: The table, whose first line names its columns.
         required: Columns that must be there.
         columns: All columns that may be there.
+        what: The table in words.
 
     Raises:
         InputError: the file cannot be read, a column is unknown, missing or there twice, or a row has more
             cells than there are columns.
     """
     header: list[str] | None = None
-    lines = read_text(path, "a table of experiments (tab-separated text in UTF-8)").replace("\r\n", "\n")
+    lines = read_text(path, f"{what} (tab-separated text in UTF-8)").replace("\r\n", "\n")
     for number, line in enumerate(lines.replace("\r", "\n").split("\n"), start=1):
         text = _COMMENT.sub("", line)
         if not text.strip():

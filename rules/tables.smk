@@ -27,10 +27,20 @@ for name in study.tables:
         input:
             study.collected(name),
             layout.wanted(settings, name),
-            get_table(name).inputs,
+            get_table(name).reads(settings),
         output:
             [
-                report(settings.results / file, category="Tables")
+                report(
+                    settings.results / file,
+                    caption=captions.path(Path(file).stem),
+                    category="Tables",
+                    labels={
+                        "table": Path(file)
+                        .stem.removeprefix("table_")
+                        .replace("_", " "),
+                        "as": Path(file).suffix[1:].upper(),
+                    },
+                )
                 for file in get_table(name).files
             ],
             layout.shown(settings, name),

@@ -72,7 +72,7 @@ def read_confusion(path: Path, classes: int) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is missing, damaged, or holds matrices of another shape or negative counts.
     """
-    counts = _read_arrays(path, "confusion matrices", POINT_SETS)
+    counts = read_arrays(path, "confusion matrices", POINT_SETS)
     expected = (classes + 1, classes + 1)
     for name, values in counts.items():
         if values.ndim != 3 or values.shape[1:] != expected or values.dtype.kind not in "iu":
@@ -85,40 +85,20 @@ def read_confusion(path: Path, classes: int) -> dict[str, np.ndarray]:
     return {name: values.astype(np.int64) for name, values in counts.items()}
 
 
-def read_predictions(path: Path, classes: int) -> dict[str, np.ndarray]:
-    """Read the keyframe that a run kept for pictures.
-
-    Args:
-        path: ``predictions.npz``.
-        classes: C.
-
-    Returns:
-        ``points`` [N, 3] float32, metres; ``labels`` and ``prediction`` [N], integers 0..C.
+def read_ids(path: Path) -> tuple[str, ...]:
+    """Read the ids of the keyframes whose confusion matrices a file holds.
 
     Raises:
-        InputError: the file is missing, damaged or holds something else.
+        InputError: the file is missing or damaged, or holds no ids that differ.
     """
-    names = ("points", "labels", "prediction")
-    scan = _read_arrays(path, "a predicted keyframe", names)
-    for name in names:
-        if name not in scan:
-            raise InputError(f"{path}: lacks {name}; expected {', '.join(names)}")
-    points, n = scan["points"], len(scan["points"]) if scan["points"].ndim else 0
-    if points.shape != (n, 3) or points.dtype.kind != "f" or not n or not np.isfinite(points).all():
-        found = f"{points.dtype} {list(points.shape)}"
-        raise InputError(f"{path}: points: found {found}; expected finite numbers [N, 3], N > 0")
-    for name in names[1:]:
-        values = scan[name]
-        if values.shape != (n,) or values.dtype.kind not in "iu":
-            found = f"{values.dtype} {list(values.shape)}"
-            raise InputError(f"{path}: {name}: found {found}; expected integers [{n}]")
-        if values.min() < 0 or values.max() > classes:
-            found = f"{values.min()} to {values.max()}"
-            raise InputError(f"{path}: {name}: found {found}; expected 0 to {classes}")
-    return scan
+    ids = read_arrays(path, "confusion matrices", ("ids",)).get("ids", np.array(None))
+    if ids.ndim != 1 or ids.dtype.kind != "U" or len(set(ids.tolist())) != len(ids):
+        found = f"{ids.dtype} {list(ids.shape)}"
+        raise InputError(f"{path}: ids: found {found}; expected a name a keyframe, each once")
+    return tuple(ids.tolist())
 
 
-def _read_arrays(path: Path, expected: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, expected: str, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Read those of the arrays `names` that a file has.
 
     Raises:

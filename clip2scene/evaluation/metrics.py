@@ -22,8 +22,18 @@ def iou(confusion: np.ndarray) -> np.ndarray:
     """
     labelled = confusion[1:]
     hits = np.diagonal(labelled, offset=1)
-    union = labelled.sum(1) + labelled[:, 1:].sum(0) - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    return ratio(hits, labelled.sum(1) + labelled[:, 1:].sum(0) - hits)
+
+
+def ratio(hits: np.ndarray, unions: np.ndarray) -> np.ndarray:
+    """Return IoUs from numbers of points, [..., C] each; NaN where the union is empty."""
+    return np.divide(hits, unions, out=np.full(np.shape(hits), np.nan), where=unions > 0)
+
+
+def mean_iou(iou: np.ndarray) -> np.ndarray:
+    """Return the mean IoU of the classes present, [...] of [..., C]; NaN where none is."""
+    present = (~np.isnan(iou)).sum(-1)
+    return ratio(np.nan_to_num(iou).sum(-1), present)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +61,7 @@ class Scores:
     @property
     def miou(self) -> float:
         """Mean IoU of the classes present; NaN if none is."""
-        return float(np.nanmean(self.iou)) if self.present else float("nan")
+        return float(mean_iou(self.iou))
 
     @property
     def miou_released(self) -> float:

@@ -9,6 +9,9 @@ import pandas as pd
 from clip2scene.errors import InputError
 from clip2scene.files import atomic
 from clip2scene.reporting.base import SYNTHETIC, Cell, Table
+from clip2scene.reporting.columns import OVER_SCENES, explained, markdown_table, number, write_csv
+from clip2scene.reporting.numbers import described
+from clip2scene.reporting.statistics import intervals
 from clip2scene.study import Study
 
 _PROTOCOL = ["protocol", "label_percent", "fraction_rule"]
@@ -18,9 +21,9 @@ _ROW = [*_PROTOCOL, "method", "recipe", "variant", "backbone", "source"]
 class CrossDomainTable(Table):
     """``table_cross_domain`` as CSV, Markdown and a picture.
 
-    A row is a protocol, a method and the data set it was pre-trained on (``none`` for random initialisation),
-    a column is a data set it is judged on, a cell is the mIoU in percent, mean over seeds. Cells that no
-    experiment fills are empty.
+    A row is a protocol, a method and the data set it was pre-trained on (``none`` for random initialisation).
+    Of every data set that it is judged on there are columns with its mIoU in percent, mean over seeds, and
+    its interval. Cells that no experiment fills are empty.
     """
 
     files: ClassVar[tuple[str, ...]] = (
@@ -33,53 +36,65 @@ class CrossDomainTable(Table):
         Raises:
             InputError: two experiments fill one cell.
         """
-        rows = pd.DataFrame([_row(cell) for cell in cells])
+        rows = pd.DataFrame([_row(study, cell) for cell in cells])
         if (twice := rows.duplicated([*_ROW, "target"])).any():
             row = rows[twice].iloc[0]
             raise InputError(
                 f"{study.config.experiments}: two rows of table cross_domain have {row['method']} from "
                 f"{row['source']} on {row['target']}"
             )
-        matrix = rows.pivot(index=_ROW, columns="target", values="miou").reindex(
-            index=pd.MultiIndex.from_frame(rows[_ROW].drop_duplicates()), columns=rows["target"].unique()
-        )
+        miou, low, high = (_matrix(rows, name) for name in ("value", "low", "high"))
         keys = rows.groupby(_ROW, sort=False)["run_keys"].agg(" ".join)
-        with atomic(out / "table_cross_domain.csv") as path:
-            matrix.assign(run_keys=keys, study=study.name).to_csv(path, float_format="%.2f")
+        ends = {name: values for target in miou for name, values in (
+            (target, miou[target]), (f"{target}_low", low[target]), (f"{target}_high", high[target])
+        )}  # fmt: skip
+        table = pd.DataFrame(ends).assign(run_keys=keys, study=study.name).reset_index()
+        write_csv(table.to_dict("records"), list(table.columns), out / "table_cross_domain.csv")
         with atomic(out / "table_cross_domain.md") as path:
-            path.write_text(markdown(matrix, study.name, any(cell.synthetic for cell in cells)))
+            synthetic = any(cell.synthetic for cell in cells)
+            path.write_text(markdown(miou, low, high, study.name, synthetic))
         with atomic(out / "table_cross_domain.png") as path:
-            draw(matrix, path)
+            draw(miou, path)
 
 
-def _row(cell: Cell) -> dict[str, Any]:
+def _row(study: Study, cell: Cell) -> dict[str, Any]:
+    """Return a cell's mIoU with its interval, and where it stands in the matrix."""
+    interval = intervals([cell.totals()])[0]
+    values = {"value": interval.value, "low": interval.low, "high": interval.high}
     e = cell.experiment
-    return {
-        "protocol": e.protocol, "label_percent": e.percent, "fraction_rule": e.rule, "method": e.method,
-        "recipe": e.recipe, "variant": e.variant, "backbone": e.backbone, "source": e.pretrain or "none",
-        "target": e.target, "miou": cell.spread(lambda scores: 100 * scores.miou).mean,
-        "run_keys": cell.keys,
-    }  # fmt: skip
+    return described(study, cell) | {"source": e.pretrain or "none", "target": e.target} | values
 
 
-def markdown(matrix: pd.DataFrame, name: str, synthetic: bool) -> str:
+def _matrix(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return one number of every cell, a row a method and source, a column a target."""
+    return rows.pivot(index=_ROW, columns="target", values=name).reindex(
+        index=pd.MultiIndex.from_frame(rows[_ROW].drop_duplicates()), columns=rows["target"].unique()
+    )
+
+
+def markdown(miou: pd.DataFrame, low: pd.DataFrame, high: pd.DataFrame, name: str, synthetic: bool) -> str:
     """Return the matrix for people, a section a protocol; synthetic data are called so."""
     lines = [
         "# Across domains",
         "",
-        f"Study `{name}`. mIoU in percent on each target (columns) by source (rows).",
+        f"Study `{name}`. mIoU in percent on each target (columns) by source (rows), with its 95 % interval "
+        f"{OVER_SCENES}.",
     ]
     lines += ["", SYNTHETIC] if synthetic else []
-    for protocol, part in matrix.groupby(level=_PROTOCOL, sort=False):
+    for protocol, part in miou.groupby(level=_PROTOCOL, sort=False):
         lines += ["", f"## {_heading(protocol)}", ""]
-        lines += ["| method | pre-trained on | " + " | ".join(matrix.columns) + " |"]
-        lines += ["|---" * (2 + len(matrix.columns)) + "|"]
-        for (method, recipe, variant, backbone, source), values in part.droplevel(_PROTOCOL).iterrows():
-            cells = ("" if np.isnan(value) else f"{value:.1f}" for value in values)
+        rows = []
+        for row, values in part.iterrows():
+            method, recipe, variant, backbone, source = row[len(_PROTOCOL) :]
+            cells = (number(*ends) for ends in zip(values, low.loc[row], high.loc[row], strict=True))
             network = f"({backbone})" if backbone else ""
-            words = " ".join(word for word in (method, recipe, variant, network) if word)
-            lines.append(f"| {words} | {source} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            rows.append(
+                (" ".join(word for word in (method, recipe, variant, network) if word), source, *cells)
+            )
+        lines += markdown_table(("method", "pre-trained on", *miou.columns), rows)
+    columns = [*_ROW, "run_keys", "study"]
+    own = "For each target there are three columns: its mIoU, `_low` and `_high`, the ends of its interval."
+    return "\n".join([*lines, *explained("table_cross_domain.csv", columns), "", own]) + "\n"
 
 
 def draw(matrix: pd.DataFrame, out: Path) -> None:

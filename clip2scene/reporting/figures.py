@@ -1,114 +1,196 @@
-"""Pictures of finished runs: scans from above, label-fraction curves, training curves."""
+"""Pictures of finished runs: scenes by source and view, label-fraction curves, training curves."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from clip2scene.datasets.frame import Dataset, Frame
 from clip2scene.datasets.index import Index, load_frame, read_index
 from clip2scene.datasets.registry import get_dataset
-from clip2scene.evaluation.confusion import read_predictions
-from clip2scene.files import atomic
+from clip2scene.evaluation.kept import Scan, read_scan, scans_in
 from clip2scene.layout import run_folder
-from clip2scene.pairing.images import read_image
-from clip2scene.pairing.projection import pair
+from clip2scene.reporting import pictures
 from clip2scene.reporting.base import Cell, read_cells
+from clip2scene.reporting.palettes import palette_of
+from clip2scene.reporting.pictures import (
+    ERRORS,
+    SYNTHETIC_DATA,
+    Panel,
+    class_legend,
+    class_panel,
+    error_panel,
+)
 from clip2scene.run_files import read_log
+from clip2scene.runs import Run
 from clip2scene.study import Study
 
-mpl.use("Agg")  # no display is needed
-from matplotlib import pyplot as plt
-
-RADIUS = 35.0  # metres around the sensor that a picture of a scan shows
-_IGNORED = np.array([0.85, 0.85, 0.85])
+CAMERAS = 6
+"""Most cameras of a keyframe that are drawn."""
 
 
-def draw_figures(study: Study, out: Path) -> list[Path]:
+def draw_figures(study: Study, out: Path, palette: str = "official") -> list[Path]:
     """Draw every figure of the main table's runs into the folder `out`.
 
     Args:
         study: The study; its runs are finished.
         out: Folder to write into; what others keep there stays.
+        palette: One of `clip2scene.reporting.palettes.PALETTES`.
 
     Returns:
-        The files.
+        The files; each holds its caption (PNG's ``Description``).
     """
-    runs, cells = study.runs_of("main").values(), read_cells(study, "main")
-    drawn = []
-    for dataset in dict.fromkeys(cell.experiment.target for cell in cells):
-        data = study.configuration().datasets[dataset]
-        index = read_index(study.index(dataset), data.root).split(data.val_split)
-        drawn.append(draw_pixels(index, out / f"pixels-{dataset}.png"))
+    runs, cells = list(study.runs_of("main").values()), read_cells(study, "main")
+    drawn: list[Path] = []
+    for target in dict.fromkeys(cell.experiment.target for cell in cells):
+        drawn += draw_scenes(study, target, _sources(cells, target), out, palette)
     for run in runs:
-        folder, path = run_folder(study.config, run), out / f"{run.name}.png"
-        if run.kind == "annotation_free":
-            title, dataset = f"{run.title} (run {run.key})", study.config.datasets[run.target].format
-            scan = read_predictions(folder / "predictions.npz", len(get_dataset(dataset).classes))
-            drawn.append(draw_scan(scan, dataset, title, path))
-        if run.kind == "pretrain" and (log := folder / "metrics.jsonl").exists():
-            drawn.append(draw_training(log, f"{run.title} (run {run.key})", path))
-    return [path for path in [*drawn, *draw_fractions(cells, out)] if path]
+        title = f"{run.title} (run {run.key}){_synthetic(study, run)}"
+        if run.kind == "annotation_free" and scans_in(run_folder(study.config, run)):
+            drawn.append(draw_run(study, run, title, out / f"{run.name}.png", palette))
+        log = run_folder(study.config, run) / "metrics.jsonl"
+        if run.kind == "pretrain" and log.exists():
+            drawn.append(draw_training(log, title, out / f"{run.name}.png"))
+    return [*drawn, *draw_fractions(cells, out)]
 
 
-def draw_pixels(index: Index, out: Path) -> Path | None:
-    """Draw a keyframe's points on the image that sees most of them, coloured by class; None without images.
+def _synthetic(study: Study, run: Run) -> str:
+    """Return the end of a title that says that a run's data are synthetic, if they are."""
+    datasets = study.configuration(run.variant).datasets
+    used = {run.target, run.pretrain} - {""}
+    return f", {SYNTHETIC_DATA}" if any(datasets[name].synthetic for name in used) else ""
 
-    Args:
-        index: The first of its keyframes that has images is drawn.
-        out: PNG file.
+
+def _sources(cells: list[Cell], target: str) -> dict[str, Run]:
+    """Return the runs whose predictions of a data set are drawn side by side, by what they are.
+
+    These are the teacher; the first annotation-free network of the table, before one that was pre-trained on
+    another data set; and the network of the same method, else of the table's last, that was fine-tuned on the
+    most labels.
     """
-    with_images = index.frames[index.has_images]
-    if with_images.empty:
-        return None
-    dataset = get_dataset(index.format)
-    frame = load_frame(dataset, index.root, next(with_images.itertuples()))
-    pairs = pair(frame)
-    best = np.bincount(pairs.image, minlength=len(frame.cameras)).argmax()
-    mine, camera = pairs[pairs.image == best], frame.cameras[best]
-    palette = np.vstack([_IGNORED, dataset.colours / 255])  # [C + 1, 3]
-    height, width = camera.size
-    figure, axes = plt.subplots(2, 1, figsize=(10, 20 * height / width + 0.5), layout="constrained")
-    for axis in axes:
-        axis.imshow(read_image(camera.image, expected=camera.size))
-        axis.axis("off")
-    labels = np.zeros(len(frame.points), int) if frame.labels is None else frame.labels
-    axes[1].scatter(mine.column, mine.row, c=palette[labels[mine.point]], s=6, linewidths=0)
-    figure.suptitle(f"{index.format}: {frame.id}, {camera.name}, {len(mine)} points")
-    return _save(figure, out)
+    mine = [cell for cell in cells if cell.experiment.target == target]
+    found: dict[str, Run] = {}
+    for run in (next(iter(cell.runs)) for cell in mine):
+        if run.kind == "projection":
+            found.setdefault("teacher", run)
+    free = [next(iter(cell.runs)) for cell in mine if cell.experiment.protocol == "annotation_free"]
+    free = sorted((run for run in free if run.kind != "projection"), key=lambda run: run.pretrain != target)
+    if free:
+        found[f"annotation-free, {free[0].method}"] = free[0]
+    tuned = [cell for cell in mine if cell.experiment.protocol == "finetune"]
+    same = [cell for cell in tuned if free and cell.experiment.method == free[0].method]
+    if tuned:
+        best = max(reversed(same or tuned), key=lambda cell: cell.experiment.percent)
+        run = next(iter(best.runs))
+        found[f"fine-tuned, {run.method}, {run.percent:g} % of labels"] = run
+    return found
 
 
-def draw_scan(scan: dict[str, np.ndarray], dataset: str, title: str, out: Path) -> Path:
-    """Draw one scan from above, ground truth beside prediction, coloured by class.
+def draw_scenes(
+    study: Study, target: str, sources: dict[str, Run], out: Path, palette: str = "official"
+) -> list[Path]:
+    """Draw the kept keyframes of a data set from above, in 3D, in each camera, and with their sweeps.
 
     Args:
-        scan: ``points`` [N, 3] metres, ``labels`` and ``prediction`` [N], 0 = ignored.
-        dataset: Registered data set, for names and colours of the classes.
+        study: The study.
+        target: Key of the configuration's `datasets`.
+        sources: Runs that predict its validation split, by what they are.
+        out: Folder to write into.
+        palette: One of `clip2scene.reporting.palettes.PALETTES`.
+    """
+    section = study.configuration().datasets[target]
+    dataset = get_dataset(section.format)
+    index = read_index(study.index(target), section.root).split(section.val_split)
+    colours = palette_of(dataset.colours, palette)
+    kept = {name: {scan.id: scan for scan in _kept(study, run, dataset)} for name, run in sources.items()}
+    note = f", {SYNTHETIC_DATA}" if section.synthetic else ""
+    drawn: list[Path] = []
+    identifiers = dict.fromkeys(identifier for scans in kept.values() for identifier in scans)
+    for number, identifier in enumerate(identifiers, start=1):
+        scans = {name: of[identifier] for name, of in kept.items() if identifier in of}
+        row = index.frames[index.frames["id"] == identifier].iloc[0]
+        frame, stem = load_frame(dataset, index.root, row), out / f"scene-{target}-{number}"
+        title = f"{target}, keyframe {identifier} of {section.val_split}{note}"
+        keys = ", ".join(f"{name}: {sources[name].key}" for name in scans)
+        drawn += _draw_scene(frame, scans, dataset, colours, f"{title}\nruns: {keys}", stem)
+        if number == 1 and len(row.sweep_points):
+            drawn.append(_draw_sweeps(dataset, index, row, title, stem))
+    return drawn
+
+
+def _kept(study: Study, run: Run, dataset: Dataset) -> list[Scan]:
+    files = scans_in(run_folder(study.config, run))
+    return [read_scan(path, len(dataset.classes)) for path in files]
+
+
+def _draw_scene(
+    frame: Frame, scans: dict[str, Scan], dataset: Dataset, colours: np.ndarray, title: str, stem: Path
+) -> Iterator[Path]:
+    """Draw a keyframe in every view: ground truth, each source's prediction, and where it errs."""
+    labels = frame.labels
+    classes = [class_panel("ground truth", labels, colours)]
+    errors = [Panel("", *_blank(len(labels)))]
+    for name, scan in scans.items():
+        shown = np.where(labels > 0, scan.prediction, 0)
+        classes.append(class_panel(name, shown, colours))
+        errors.append(error_panel("wrong", labels, scan.prediction))
+    found = [scan.prediction for scan in scans.values()]
+    legend = class_legend(dataset.classes, colours, labels, *found) | ERRORS
+    rows = [classes, [replace(errors[0], title="points"), *errors[1:]]]
+    yield pictures.draw_above(frame.points, rows, legend, title, stem.with_name(f"{stem.name}-above.png"))
+    yield pictures.draw_3d(frame.points, rows, legend, title, stem.with_name(f"{stem.name}-3d.png"))
+    if frame.cameras:
+        pairs = zip(classes[1:], errors[1:], strict=True)
+        panels = [classes[0], *(panel for pair in pairs for panel in pair)]
+        path = stem.with_name(f"{stem.name}-cameras.png")
+        yield pictures.draw_cameras(frame.points, frame.cameras[:CAMERAS], panels, legend, title, path)
+
+
+def _blank(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colours and order of a panel that shows points alone."""
+    return np.full((points, 3), 90, np.uint8), np.zeros(points)
+
+
+def _draw_sweeps(dataset: Dataset, index: Index, row: pd.Series, title: str, stem: Path) -> Path:
+    """Draw a keyframe with all its earlier sweeps, each in a shade of its age."""
+    frame = load_frame(dataset, index.root, row, range(len(row.sweep_points)), labels=False)
+    shades = pictures.shades(1 + len(row.sweep_points))
+    names = ["keyframe", *(f"{lag:.2f} s before" for lag in row.sweep_lags)]
+    panel = Panel("keyframe and earlier sweeps", shades[frame.sweep], -frame.sweep)
+    path = stem.with_name(f"{stem.name}-sweeps.png")
+    return pictures.draw_above(frame.points, [[panel]], dict(zip(names, shades, strict=True)), title, path)
+
+
+def draw_run(study: Study, run: Run, title: str, out: Path, palette: str = "official") -> Path:
+    """Draw every keyframe that a run kept: ground truth, its prediction, and where it errs, from above."""
+    dataset = get_dataset(study.configuration(run.variant).datasets[run.target].format)
+    return draw_scans(_kept(study, run, dataset), dataset, title, out, palette)
+
+
+def draw_scans(scans: list[Scan], dataset: Dataset, title: str, out: Path, palette: str = "official") -> Path:
+    """Draw predicted keyframes from above, a row each: ground truth, prediction, and where it errs.
+
+    Args:
+        scans: The keyframes.
+        dataset: For names and colours of the classes.
         title: Heading.
         out: PNG file.
+        palette: One of `clip2scene.reporting.palettes.PALETTES`.
     """
-    classes, colours = get_dataset(dataset).classes, get_dataset(dataset).colours / 255
-    palette = np.vstack([_IGNORED, colours])  # [C + 1, 3]
-    points = scan["points"]
-    near = np.abs(points[:, :2]).max(axis=1) < RADIUS
-    low, high = points[near, :2].min(axis=0), points[near, :2].max(axis=0)
-    # points without a label, such as a room's ceiling, lie under all others; then the higher over the lower
-    order = np.lexsort([points[near, 2], scan["labels"][near] > 0])
-    figure, axes = plt.subplots(1, 2, figsize=(13, 7), layout="constrained")
-    for axis, name, heading in zip(
-        axes, ("labels", "prediction"), ("ground truth", "prediction"), strict=True
-    ):
-        shown = np.where(scan["labels"] > 0, scan[name], 0)[near][order]
-        axis.scatter(*points[near][order, :2].T, c=palette[shown], s=3, linewidths=0)
-        axis.set(title=heading, xlabel="x, m", xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-    axes[0].set_ylabel("y, m")
-    used = np.unique(np.concatenate([scan["labels"], scan["prediction"]]))
-    handles = [
-        plt.Line2D([], [], marker="o", ls="", color=palette[c], label=classes[c - 1]) for c in used if c
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
-    figure.suptitle(title)
-    return _save(figure, out)
+    colours = palette_of(dataset.colours, palette)
+    rows = []
+    for scan in scans:
+        shown = np.where(scan.labels > 0, scan.prediction, 0)
+        panels = [
+            class_panel(f"ground truth, {scan.id[:12]}", scan.labels, colours),
+            class_panel("prediction", shown, colours),
+            error_panel("wrong", scan.labels, scan.prediction),
+        ]
+        rows.append((scan.points, panels))
+    labels = [values for scan in scans for values in (scan.labels, scan.prediction)]
+    return pictures.draw_rows(rows, class_legend(dataset.classes, colours, *labels) | ERRORS, title, out)
 
 
 def draw_fractions(cells: list[Cell], folder: Path) -> list[Path]:
@@ -121,7 +203,7 @@ def draw_fractions(cells: list[Cell], folder: Path) -> list[Path]:
             words = (e.method, e.recipe, e.variant, f"({e.backbone})")
             rows.append({
                 "dataset": e.target, "rule": e.rule, "percent": e.percent, "mean": spread.mean,
-                "method": " ".join(word for word in words if word),
+                "method": " ".join(word for word in words if word), "synthetic": cell.synthetic,
                 "std": spread.pretrain_std or spread.finetune_std or 0.0,
             })  # fmt: skip
     if not rows:
@@ -130,18 +212,12 @@ def draw_fractions(cells: list[Cell], folder: Path) -> list[Path]:
     for (dataset, rule), part in table[table["rule"] != ""].groupby(["dataset", "rule"]):
         everything = table[(table["dataset"] == dataset) & (table["percent"] == 100)]
         shown = pd.concat([part, everything]).sort_values("percent")
-        figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-        for method, line in shown.groupby("method"):
-            axis.errorbar(line["percent"], line["mean"], line["std"], marker="o", capsize=3, label=method)
-        percents = sorted(shown["percent"].unique())
         kind, _, ids = rule.partition(":")
         drawn_by = f"{kind}-{Path(ids).stem}" if ids else kind  # of two lists of ids, one each
-        title = f"Fine-tuning on {dataset}, labels drawn by {drawn_by}"
-        axis.set(xscale="log", xlabel="share of the labels, %", ylabel="mIoU, %", title=title)
-        axis.set_xticks(percents, [f"{percent:g}" for percent in percents])
-        axis.minorticks_off()
-        axis.legend(frameon=False)
-        drawn.append(_save(figure, folder / f"label-fractions-{dataset}-{drawn_by}.png"))
+        note = f", {SYNTHETIC_DATA}" if shown["synthetic"].any() else ""
+        title = f"Fine-tuning on {dataset}, labels drawn by {drawn_by}{note}"
+        out = folder / f"label-fractions-{dataset}-{drawn_by}.png"
+        drawn.append(pictures.draw_lines(shown, title, out))
     return drawn
 
 
@@ -149,16 +225,5 @@ def draw_training(log: Path, title: str, out: Path) -> Path:
     """Draw every loss that a run logged against the step."""
     steps = pd.DataFrame(read_log(log)).set_index("step")
     losses = [name for name in steps if name not in ("epoch", "learning_rate", "samples_per_second")]
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name in losses:
-        axis.plot(steps[name].rolling(max(len(steps) // 50, 1), min_periods=1).mean(), label=name)
-    axis.set(xlabel="step", ylabel="loss, running mean", title=title)
-    axis.legend(frameon=False)
-    return _save(figure, out)
-
-
-def _save(figure: plt.Figure, out: Path) -> Path:
-    with atomic(out) as path:
-        figure.savefig(path, dpi=110, format="png")
-    plt.close(figure)
-    return out
+    smooth = steps[losses].rolling(max(len(steps) // 50, 1), min_periods=1).mean()
+    return pictures.draw_losses(smooth, title, out)

@@ -1,4 +1,4 @@
-"""Published numbers, and which of our cells each may stand beside."""
+"""Published numbers, read and checked."""
 
 import math
 from pathlib import Path
@@ -8,19 +8,22 @@ import pandas as pd
 
 from clip2scene.datasets.rules import RULES
 from clip2scene.errors import InputError, unknown
-from clip2scene.experiments import TEACHER, Experiment
+from clip2scene.method.spec import method_names, method_spec
+from clip2scene.models.architectures import architecture
 from clip2scene.stages.base import protocols
 from clip2scene.text_tables import read_csv
 
 PUBLISHED = Path("results/published/published.csv")
-_SAME = {
+SAME = {
     "protocol": "protocol", "method": "method", "backbone": "backbone", "pretrain_dataset": "pretrain",
     "dataset": "target", "label_percent": "percent", "fraction_rule": "rule", "variant": "variant",
 }  # fmt: skip
 """Columns that must equal a field of the experiment."""
 
 
-_LEFT = ("recipes", "metric", "source", "confidence")
+_LEFT = (
+    "implemented", "recipes", "teacher", "pretrain_split", "split", "metric", "source", "confidence",
+)  # fmt: skip
 CONFIDENCE = ("primary", "secondary", "ambiguous", "inconsistent")
 """The paper's own number; another work's; one that may be read in two ways; one of a table that is wrong."""
 
@@ -33,7 +36,7 @@ def read_published(path: Path) -> pd.DataFrame:
             is valid, or a number is there twice. The message names line and column.
     """
     rows = {}
-    for line, row in read_csv(path, {*_SAME, *_LEFT, "value"}):
+    for line, row in read_csv(path, {*SAME, *_LEFT, "value"}):
         try:
             rows[line] = row | _checked(row)
         except InputError as error:
@@ -57,6 +60,7 @@ def _checked(row: dict[str, str]) -> dict[str, float]:
     percent = values["label_percent"]
     valid = {
         "protocol": protocols(), "metric": ("mIoU",), "confidence": CONFIDENCE, "fraction_rule": ("", *RULES),
+        "implemented": ("yes", "no"),
     }  # fmt: skip
     for column, names in valid.items():
         if row[column] not in names:
@@ -71,7 +75,25 @@ def _checked(row: dict[str, str]) -> dict[str, float]:
     for column in ("method", "dataset", "source"):
         if not row[column]:
             raise InputError(f"{column}: is empty; expected a name")
+    if row["implemented"] == "yes":
+        _check_names(row)
     return values
+
+
+def _check_names(row: dict[str, str]) -> None:
+    """Refuse a method, recipe or network that does not exist here, in a row that says that its method does.
+
+    A row with `no` names a method that only others implement; it stands beside nothing unless a package
+    registers the method.
+    """
+    if row["method"] not in method_names():
+        hint = "if nobody has implemented it here, say `no` in the column `implemented`"
+        raise InputError(f"{unknown('method', row['method'], method_names())} ({hint})")
+    recipes = method_spec(row["method"]).recipes
+    for recipe in row["recipes"].split() or [""]:
+        if recipe not in recipes:
+            raise unknown("recipes", recipe, recipes)
+    architecture(row["backbone"])
 
 
 def _refuse_twice(path: Path, rows: dict[int, dict[str, Any]]) -> None:
@@ -86,35 +108,9 @@ def _refuse_twice(path: Path, rows: dict[int, dict[str, Any]]) -> None:
         if (first := lines.setdefault(tuple(row.values()), line)) != line:
             raise InputError(f"{path}: line {line}: repeats line {first}; expected each number once")
         for recipe in row["recipes"].split() or [""] if row["confidence"] == "primary" else ():
-            cell = (recipe, *(row.get(column, "") for column in (*_SAME, "source", "table")))
+            cell = (recipe, *(row.get(column, "") for column in (*SAME, "source", "table")))
             if (first := lines.setdefault(cell, line)) != line:
                 raise InputError(
                     f"{path}: line {line}: value: found {row['value']:g}, but line {first} has "
                     f"{rows[first]['value']:g} for the same cell from the same source; expected one number"
                 )
-
-
-def published(
-    e: Experiment, recipe: str, width: float, synthetic: bool, numbers: pd.DataFrame
-) -> tuple[float | None, str]:
-    """Return the published number that stands beside an experiment, percent, and its source.
-
-    Everything that it depends on has to agree: protocol, method, backbone, data sets, share of the labels,
-    rule and variant; the recipe is one of those that compute what was published; the confidence is
-    ``primary``. On real data, the network has its published width.
-
-    Args:
-        e: The experiment.
-        recipe: Its recipe; of a row that starts from a checkpoint, the checkpoint's.
-        width: Factor on the channels of its network.
-        synthetic: Whether its data are synthetic, so that the number only shows which cell it is.
-        numbers: See `read_published`.
-    """
-    if e.method == TEACHER or not (synthetic or width == 1):
-        return None, ""
-    same = numbers["confidence"] == "primary"
-    for column, field in _SAME.items():
-        same &= numbers[column] == getattr(e, field)
-    same &= numbers["recipes"].map(lambda recipes: recipe in (recipes.split() or [""]))
-    found = numbers[same]
-    return (None, "") if found.empty else (float(found["value"].iloc[0]), str(found["source"].iloc[0]))
