@@ -61,8 +61,7 @@ def compute(task: Task) -> None:
             seen = np.zeros_like(labels)
             seen[pair(frame).point] = 1
             predictions.add("visible", number, predicted, labels * seen)
-        if number == 0:
-            predictions.keep(record.folder, batch.points.numpy(), labels, predicted)
+        predictions.keep(record.folder, number, batch.points.numpy(), labels, predicted)
     predictions.save(record, f"data set {run.target}, split {data.val_split}")
 
 

@@ -1,4 +1,4 @@
-"""Predictions of a validation split, collected over processes: ``confusion.npz`` and ``predictions.npz``."""
+"""Predictions of a validation split, collected over processes: ``confusion.npz``, and scans for pictures."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from clip2scene.datasets.index import Index
 from clip2scene.errors import InputError
 from clip2scene.evaluation.confusion import confusion_matrix, write_confusion
-from clip2scene.files import atomic
+from clip2scene.evaluation.kept import pictured, write_scan
 from clip2scene.record import RunRecord
 
 
@@ -25,6 +25,7 @@ class Predictions:
 
     def __init__(self, fabric: Fabric, index: Index, classes: int, point_sets: tuple[str, ...]) -> None:
         self._fabric, self._ids, self._classes = fabric, index.ids, classes
+        self._pictured = pictured(len(index))
         shape = (len(index), classes + 1, classes + 1)
         self._counts = {name: np.zeros(shape, np.int64) for name in point_sets}
 
@@ -39,10 +40,20 @@ class Predictions:
         """
         self._counts[points][number] += confusion_matrix(predicted, labels, self._classes)
 
-    def keep(self, folder: Path, points: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> None:
-        """Write a keyframe for pictures: points [N, 3] float32, metres, and labels and predictions [N]."""
-        with atomic(folder / "predictions.npz") as path:
-            np.savez_compressed(path, points=points, labels=labels, prediction=predicted)
+    def keep(
+        self, folder: Path, number: int, points: np.ndarray, labels: np.ndarray, predicted: np.ndarray
+    ) -> None:
+        """Write a keyframe for pictures, if it is one of those that every run of the split keeps.
+
+        Args:
+            folder: The run's folder.
+            number: Number of the keyframe in the split.
+            points: [N, 3] float32, metres.
+            labels: [N] integers 0..C; 0 = ignored.
+            predicted: [N] integers 0..C; 0 = no class.
+        """
+        if number in self._pictured:
+            write_scan(folder, self._ids[number], number, points, labels, predicted)
 
     def save(self, record: RunRecord, where: str) -> None:
         """Write the matrices of all processes and finish the run.

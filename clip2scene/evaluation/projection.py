@@ -11,7 +11,7 @@ from clip2scene.errors import InputError
 from clip2scene.evaluation.annotation_free import load_text
 from clip2scene.evaluation.predictions import Predictions
 from clip2scene.models.maskclip import MaskCLIP, load_maskclip, sample_features
-from clip2scene.pairing.images import read_image
+from clip2scene.pairing.augmentation import View
 from clip2scene.pairing.projection import project
 from clip2scene.task import Task
 from clip2scene.training.loop import launch
@@ -21,8 +21,9 @@ from clip2scene.training.meter import progress_bar
 def compute(task: Task) -> None:
     """Predict the validation split of a run of the stage ``projection``: ``confusion.npz``.
 
-    It fills the row ``maskclip_projection`` of the table. Images are whole, not cropped. Only labelled points
-    that a camera sees are counted: compare with the visible points of annotation-free evaluation.
+    It fills the row ``maskclip_projection`` of the table. Images are whole, not cropped, at their own size or
+    at that of the crops from which the student learns (`Teacher.judged_at`). Only labelled points that a
+    camera sees are counted: compare with the visible points of annotation-free evaluation.
 
     Raises:
         InputError: no point that a camera sees has a label.
@@ -45,22 +46,24 @@ def compute(task: Task) -> None:
     with progress_bar(fabric, "evaluate", "frame", len(numbers)) as bar:
         for number in numbers:
             frame = load_frame(dataset, index.root, index.frames.iloc[number])
-            predicted = project_labels(maskclip, embeddings, frame)
+            predicted = project_labels(maskclip, embeddings, frame, config.judged_size(run.target))
             predictions.add("visible", number, predicted, np.where(predicted > 0, frame.labels, 0))
-            if number == 0:
-                predictions.keep(record.folder, frame.points, frame.labels, predicted)
+            predictions.keep(record.folder, number, frame.points, frame.labels, predicted)
             bar.update()
     predictions.save(record, f"data set {run.target}, split {data.val_split}")
 
 
 @torch.inference_mode()
-def project_labels(maskclip: MaskCLIP, text: Tensor, frame: Frame) -> np.ndarray:
+def project_labels(
+    maskclip: MaskCLIP, text: Tensor, frame: Frame, size: tuple[int, int] | None = None
+) -> np.ndarray:
     """Return the class that MaskCLIP sees at each point; of several cameras the highest score decides.
 
     Args:
         maskclip: Teacher.
         text: [C, D] float32 text embeddings.
         frame: Keyframe of N points.
+        size: Height and width to which images are resized, pixels; None: as they are.
 
     Returns:
         [N] int64: 1..C, and 0 where no camera sees the point.
@@ -68,13 +71,13 @@ def project_labels(maskclip: MaskCLIP, text: Tensor, frame: Frame) -> np.ndarray
     best = torch.full((len(frame.points),), -torch.inf)
     classes = torch.zeros(len(frame.points), dtype=torch.int64)
     for camera in frame.cameras:
-        point, row, column = map(torch.from_numpy, project(frame.points, camera))
-        image = torch.from_numpy(read_image(camera.image, expected=camera.size).copy()).permute(2, 0, 1)[
-            None
-        ]  # [1, 3, H, W]
+        view = View((0, 0, *camera.size), size or camera.size, mirrored=False)
+        point, row, column = project(frame.points, camera)
+        point, row, column = map(torch.from_numpy, (point, *view.locate(row, column)))
+        image = torch.from_numpy(view.image(camera.image, camera.size).copy()).permute(2, 0, 1)[None]
         features = maskclip(image.to(text.device))  # [1, D, h, w]
         pixel = (index.to(text.device) for index in (torch.zeros_like(point), row, column))
-        scores = sample_features(features, *pixel, camera.size) @ text.T  # [M, C]
+        scores = sample_features(features, *pixel, view.size) @ text.T  # [M, C]
         score, label = (values.cpu() for values in scores.max(dim=1))
         better = score > best[point]
         best[point[better]], classes[point[better]] = score[better], label[better] + 1

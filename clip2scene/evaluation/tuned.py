@@ -28,6 +28,5 @@ def compute(task: Task) -> None:
     for number, batch, predicted in predict(fabric, model.classify, samples, config.workers):
         labels = batch.labels.numpy()
         predictions.add("all", number, predicted, labels)
-        if number == 0:
-            predictions.keep(record.folder, batch.points.numpy(), labels, predicted)
+        predictions.keep(record.folder, number, batch.points.numpy(), labels, predicted)
     predictions.save(record, f"data set {run.target}, split {data.val_split}")

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from clip2scene.machine import refuse_small_shared_memory
 from clip2scene.pairing.batch import Batch
 from clip2scene.pairing.samples import LabelledSamples
-from clip2scene.training.loop import batch_bytes, loaded
+from clip2scene.training.loading import batch_bytes, loaded
 from clip2scene.training.meter import progress_bar
 
 

@@ -8,7 +8,7 @@ import torch
 from clip2scene.config import Config
 from clip2scene.datasets.index import Index
 from clip2scene.errors import InputError
-from clip2scene.evaluation.confusion import read_confusion, write_confusion
+from clip2scene.evaluation.confusion import read_confusion, read_ids, write_confusion
 from clip2scene.evaluation.predictions import Predictions
 from clip2scene.files import read_json
 
@@ -110,3 +110,17 @@ def test_points_without_labels_score_nothing(tmp_path, make_record):
     with pytest.raises(InputError, match="here, visible points: no point has a label"):
         predictions.save(make_record(tmp_path, "predict"), "here")
     assert not (tmp_path / "confusion.npz").exists()
+
+
+def test_the_keyframes_of_the_matrices_are_read(tmp_path):
+    path = tmp_path / "confusion.npz"
+    write_confusion(path, ["b", "a"], {"all": np.zeros((2, 4, 4), np.int64)})
+    assert read_ids(path) == ("b", "a")
+
+
+@pytest.mark.parametrize("ids", [["a", "a"], [1, 2], [["a", "b"]], None])
+def test_ids_that_name_no_keyframes_are_refused(tmp_path, ids):
+    arrays = {"all": np.zeros((2, 4, 4), np.int64)} | ({} if ids is None else {"ids": np.array(ids)})
+    np.savez(tmp_path / "confusion.npz", **arrays)
+    with pytest.raises(InputError, match=r"confusion.npz: ids: found .*; expected a name a keyframe"):
+        read_ids(tmp_path / "confusion.npz")

@@ -16,6 +16,7 @@ from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.errors import InputError
 from clip2scene.evaluation import annotation_free, tuned
 from clip2scene.evaluation.confusion import read_confusion
+from clip2scene.evaluation.kept import read_scan, scans_in
 from clip2scene.evaluation.metrics import Scores
 from clip2scene.files import read_json
 from clip2scene.method.base import Method
@@ -218,9 +219,11 @@ def test_a_perfect_network_scores_one_and_every_point_is_counted(world, ask_orac
         seen = scores.confusion[1:].any(axis=1).sum()  # the camera sees no vegetation
         assert (scores.miou, scores.present, seen) == (1.0, 3 if name == "all" else 2, scores.present)
         assert scores.miou_released == 1.0
-    kept = np.load(record.folder / "predictions.npz")
-    seen = kept["labels"] > 0
-    np.testing.assert_array_equal(kept["prediction"][seen], kept["labels"][seen])
+    kept = [read_scan(path, 16) for path in scans_in(record.folder)]
+    assert [scan.id for scan in kept] == ["4", "5"]
+    for scan in kept:
+        seen = scan.labels > 0
+        np.testing.assert_array_equal(scan.prediction[seen], scan.labels[seen])
 
 
 def test_pretraining_hands_its_backbone_on(world, pretrain, tune, tmp_path):

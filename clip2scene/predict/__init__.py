@@ -1,0 +1,1 @@
+"""Finished networks in use: labels for any scan, free text, submissions to benchmarks, a viewer."""

@@ -1,0 +1,1 @@
+"""Finished runs for others: model cards, data cards, and crates of finished tables."""
