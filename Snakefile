@@ -1,7 +1,10 @@
 # From raw data sets to results/table_main.csv: the whole study on one screen.
 # Which cells are filled: config/experiments.tsv. With which settings: config/config.yaml, or --configfile.
+from pathlib import Path
+
 from clip2scene import layout
 from clip2scene.provenance import code_hash
+from clip2scene.report import captions, stamp as page_stamp
 from clip2scene.reporting.base import get_table
 from clip2scene.workflow import Workflow
 
@@ -17,6 +20,9 @@ if workflow.is_main_process and not workflow.output_settings.dryrun:
 if workflow.is_main_process:
     study.want()
 shell.prefix("export CLIP2SCENE_CONFIG={study.file:q}; ")
+
+
+report: captions.path("workflow")
 
 
 pathvars:
@@ -35,7 +41,7 @@ rule all:
     default_target: True
     input:
         [settings.results / get_table(name).files[0] for name in study.tables],
-        f"<receipts>/figures-{study.name}.json" if "main" in study.tables else [],
+        settings.results / "report.html",
 
 
 include: "rules/stages.smk"

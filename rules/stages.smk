@@ -2,7 +2,14 @@
 # It declares a receipt: Snakemake deletes what is declared before it starts a job, and runs are never deleted.
 
 
+# None where Snakemake computes nothing, as with --unlock and --report. `workflow.cores` would refuse that.
+cores = workflow.resource_settings.cores or 1
+
 for name, stage in study.stages.items():
+    processes = settings.processes if stage.gpu else 1
+    program = "clip2scene"
+    if processes > 1:
+        program = f"torchrun --standalone --nproc-per-node {processes} -m clip2scene"
 
     rule:
         name:
@@ -26,18 +33,20 @@ for name, stage in study.stages.items():
         priority: stage.priority
         conda:
             "../environment.yml"
-        threads: (workflow.cores or 1) if stage.cores else settings.threads
+        threads: cores if stage.cores else settings.threads * processes
         resources:
-            gpu=study.gpu if stage.gpu else 0,
+            gpu=study.gpu * processes if stage.gpu else 0,
         params:
             runs=lambda w: study.keys(w.job),
             what=lambda w: study.what(w.job),
-            processes=(workflow.cores or 1) if stage.cores else 1,
+            processes=cores if stage.cores else 1,
+            program=program,
             stamp=lambda w: study.stamp(w.job),
         message:
             "{params.what} (progress: {log})"
         shell:
-            "clip2scene run {params.runs:q} --receipt {output:q} --processes {params.processes} 2> {log:q}"
+            "{params.program} run {params.runs:q} --receipt {output:q} --processes {params.processes}"
+            " 2> {log:q}"
 
     if stage.parts and not settings.share_process:
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from clip2scene import layout
 from clip2scene.config import parse_config
 from clip2scene.evaluation.confusion import write_confusion
 from clip2scene.record import RunRecord
-from clip2scene.reporting import main
+from clip2scene.reporting import ablation, label_fraction, main, results
 from clip2scene.runs import Run
 from clip2scene.study import Study
 
@@ -20,6 +21,9 @@ COLUMNS = (
     *("protocol", "method", "recipe", "backbone", "pretrain", "target", "percent", "rule"),
     *("pretrain_seeds", "seeds", "variant", "tables"),
 )
+ROOT = Path(__file__).parents[2]
+FRAMES = 40
+"""Keyframes of the made-up index, two a scene."""
 PREDICTS = {"predict", "annotation_free", "projection"}
 CLASSES = 16  # of nuScenes
 BUS = 3
@@ -28,7 +32,14 @@ BUS = 3
 @pytest.fixture(autouse=True)
 def _published(monkeypatch):
     """The published numbers are found from any folder."""
-    monkeypatch.setattr(main, "PUBLISHED", Path(__file__).parents[2] / main.PUBLISHED)
+    for module in (main, results, label_fraction, ablation):
+        monkeypatch.setattr(module, "PUBLISHED", ROOT / "results/published/published.csv")
+
+
+@pytest.fixture(autouse=True)
+def _commit(monkeypatch):
+    """Made-up runs ask git for nothing: two processes a run take longer than all else."""
+    monkeypatch.setattr("clip2scene.record.commit", lambda: {"commit": 40 * "c", "dirty": False})
 
 
 @pytest.fixture(scope="session")
@@ -86,10 +97,12 @@ def _finish(
     """
     for run in study.runs.values():
         if only in ("", run.key):
-            counts = {"visible" if run.kind == "projection" else "all": _scored(percent(run))}
+            counts = {}
+            if run.kind in PREDICTS:
+                counts["visible" if run.kind == "projection" else "all"] = _scored(percent(run))
             if visible is not None and run.kind == "annotation_free":
                 counts["visible"] = _scored(visible)
-            _write(study, run, counts if run.kind in PREDICTS else {})
+            _write(study, run, counts)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +111,11 @@ def write_run() -> Callable[..., None]:
 
 
 def _write(study: Study, run: Run, counts: dict[str, np.ndarray], code: str = "c0de") -> None:
-    """Make the files of one run: confusion matrices if it predicts, else two logged steps and a loss."""
+    """Make the files of one run.
+
+    These are confusion matrices if it predicts, keyframes and scenes of an index, else two logged steps and a
+    loss.
+    """
     identity = replace(study.partial_identity(run), code={"fabricated": code})
     record = RunRecord(layout.run_folder(study.config, run), run.kind, run.seed, identity)
     record.begin(study.config, "cpu")
@@ -106,6 +123,10 @@ def _write(study: Study, run: Run, counts: dict[str, np.ndarray], code: str = "c
         frames = len(next(iter(counts.values())))
         write_confusion(record.folder / "confusion.npz", [f"frame-{n}" for n in range(frames)], counts)
         record.finish({"frames": frames})
+    elif run.kind == "index":
+        scenes = {"id": [f"frame-{n}" for n in range(FRAMES)], "scene": [n // 2 for n in range(FRAMES)]}
+        pd.DataFrame(scenes).astype(str).to_parquet(record.folder / "index.parquet")
+        record.finish()
     elif run.kind in ("pretrain", "finetune", "linear_probe"):
         (record.folder / "metrics.jsonl").unlink(missing_ok=True)
         for step in range(2):

@@ -7,10 +7,9 @@ import pytest
 
 from clip2scene import layout
 from clip2scene.errors import InputError
-from clip2scene.evaluation.metrics import Scores
 from clip2scene.experiments import Experiment
 from clip2scene.files import sha256
-from clip2scene.reporting.base import Cell, get_table, read_cells, read_scores
+from clip2scene.reporting.base import Cell, Prediction, get_table, read_cells, read_scores
 from clip2scene.runs import Run
 
 RANDOM = {
@@ -33,7 +32,8 @@ def cell(numbers: dict[tuple[int | None, int], float], labels: bool = True) -> C
     runs = {}
     for (start, seed), percent in numbers.items():
         matrix = np.array([[0, 0], [100 - percent, percent]])
-        runs[Run("predict", pretrain_seed=start, seed=seed)] = {"all": Scores(("car",), matrix)}
+        run = Run("predict", pretrain_seed=start, seed=seed)
+        runs[run] = Prediction(("car",), {"all": matrix[None]}, ("frame",), ("scene",))
     return Cell(experiment, runs, synthetic=False)
 
 
@@ -76,9 +76,9 @@ def test_without_labels_there_is_no_fine_tuning():
 
 
 def test_the_teacher_is_scored_on_the_points_that_a_camera_sees():
-    scores = {name: Scores(("car",), np.array([[0, 0], [100 - n, n]])) for name, n in (("visible", 20),)}
+    seen = Prediction(("car",), {"visible": np.array([[[0, 0], [80, 20]]])}, ("frame",), ("scene",))
     experiment = Experiment(protocol="annotation_free", method="maskclip_projection", target="nuscenes")
-    found = Cell(experiment, {Run("projection"): scores}, synthetic=False)
+    found = Cell(experiment, {Run("projection"): seen}, synthetic=False)
     assert found.spread(lambda values: 100 * values.miou).mean == 20
 
 
@@ -108,7 +108,7 @@ HAND[0, 0, 1] = 100
 def test_scores_are_those_of_the_confusion_matrix(one, write_run):
     """IoU by hand: 6 / (9 + 3) = 0.5, 5 / (8 + 2) = 0.5, 0 / 4 = 0, 6 / 10 = 0.6; mean of the four: 0.4."""
     study, run = one
-    write_run(study, run, {"all": HAND, "visible": HAND[:1]})
+    write_run(study, run, {"all": HAND, "visible": HAND * np.array([1, 0])[:, None, None]})
     scores = read_scores(study, run)
     assert scores["all"].miou == pytest.approx(0.4)
     assert scores["all"].iou[:4] == pytest.approx([0.5, 0.5, 0, 0.6])

@@ -52,7 +52,8 @@ def test_a_matrix_of_sources_and_targets(study):
     assert set(table["study"]) == {made.name}
     text = (results / "table_cross_domain.md").read_text()
     assert "**Synthetic data.**" in text
-    assert "| slidr (spvcnn) | other |  | 5.5 |" in text
+    assert "| slidr (spvcnn) | other |  | 5.5 [5.5, 5.5] |" in text
+    assert table["other_low"].tolist() == [2.0, 3.5, 5.5] == table["other_high"].tolist()  # frames are alike
     assert (results / "table_cross_domain.png").stat().st_size > 1000
 
 
@@ -64,7 +65,7 @@ def test_variants_have_rows_of_their_own(tmp_path, make_study, finish):
     table = pd.read_csv(study.config.results / "table_cross_domain.csv", keep_default_na=False)
     assert table["variant"].tolist() == ["", "one"]
     text = (study.config.results / "table_cross_domain.md").read_text()
-    assert "| clip2scene fixed one (spvcnn) | nuscenes | 30.0 |" in text
+    assert "| clip2scene fixed one (spvcnn) | nuscenes | 30.0 [30.0, 30.0] |" in text
 
 
 def test_two_rows_of_one_cell_are_refused(study):

@@ -1,15 +1,22 @@
 """Figures of finished runs."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from clip2scene import layout
 from clip2scene.compute import compute
+from clip2scene.config import DatasetConfig
 from clip2scene.datasets.index import build, load_frame
 from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.datasets.semantickitti import SemanticKITTI
+from clip2scene.evaluation.kept import Scan, write_scan
 from clip2scene.reporting.base import read_cells
-from clip2scene.reporting.figures import draw_figures, draw_fractions, draw_pixels
+from clip2scene.reporting.figures import draw_figures, draw_fractions, draw_scans
+from clip2scene.reporting.palettes import palette_of
+from clip2scene.reporting.pictures import SYNTHETIC_DATA, class_legend, class_panel, draw_cameras
+
+CAR, ROAD = (1 + NuScenes.classes.index(name) for name in ("car", "driveable_surface"))
 
 TUNED = {
     "protocol": "finetune", "method": "random", "backbone": "spvcnn", "target": "nuscenes",
@@ -26,51 +33,125 @@ def pixels(path):
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def test_points_are_drawn_on_the_image_in_the_colours_of_their_classes(tiny_kitti, tmp_path):
+def scan_of(frame, prediction=None):
+    prediction = frame.labels if prediction is None else prediction
+    return Scan(frame.id, frame.points, frame.labels, prediction)
+
+
+@pytest.fixture(scope="module")
+def index(tiny_root, tmp_path_factory):
+    section = DatasetConfig(root=tiny_root, version="v1.0-tiny", sweeps=2)
+    return build(section, tmp_path_factory.mktemp("index") / "index.parquet").split("val")
+
+
+@pytest.fixture(scope="module")
+def frame(index):
+    return load_frame(NuScenes(), index.root, index.frames.iloc[0])
+
+
+def count(picture, colour):
+    return (np.abs(picture - colour).max(2) <= 2).sum()
+
+
+def test_errors_are_shown_where_they_are(frame, tmp_path):
+    """Ground truth on the left, prediction in the middle; red on the right is what is wrong."""
+    wrong = frame.labels.copy()
+    wrong[frame.labels == ROAD] = CAR
+    reds = []
+    for name, prediction in (("right", frame.labels), ("wrong", wrong)):
+        path = draw_scans([scan_of(frame, prediction)], NuScenes(), "title", tmp_path / f"{name}.png")
+        picture = pixels(path)
+        third = picture.shape[1] // 3
+        road = [count(part, NuScenes.colours[ROAD - 1]) for part in (picture[:, :third], picture[:, third:])]
+        reds.append(count(picture[:-100], (200, 0, 40)))
+        assert road[0] > 200
+    assert road[1] < road[0] / 4  # the middle has none left but in its legend
+    assert reds[0] < 50 < 500 < reds[1]
+
+
+def test_every_picture_says_what_it_is_and_that_data_are_synthetic(frame, tmp_path):
+    path = draw_scans([scan_of(frame)], NuScenes(), f"a title, {SYNTHETIC_DATA}", tmp_path / "a.png")
+    with Image.open(path) as picture:
+        assert picture.info["Description"] == "a title, synthetic data"
+
+
+def test_a_legend_names_every_class_that_is_drawn(frame):
+    colours = palette_of(NuScenes.colours)
+    legend = class_legend(NuScenes.classes, colours, frame.labels)
+    named = {NuScenes.classes[number - 1] for number in np.unique(frame.labels) if number}
+    assert set(legend) - {"no class"} == named
+    assert legend["car"].tolist() == NuScenes.colours[CAR - 1].tolist()
+
+
+def test_points_lie_on_what_a_camera_sees(tiny_kitti, tmp_path):
     index = build(tiny_kitti, tmp_path / "index.parquet").split("val")
-    assert draw_pixels(index, tmp_path / "pixels.png") == tmp_path / "pixels.png"
-    picture = pixels(tmp_path / "pixels.png")
-    half = len(picture) // 2
-    road = SemanticKITTI.colours[SemanticKITTI.classes.index("road")]
-    above, below = ((np.abs(part - road).max(2) <= 2).sum() for part in (picture[:half], picture[half:]))
-    assert above == 0
-    assert below > 200
+    frame = load_frame(SemanticKITTI(), index.root, index.frames.iloc[0])
+    colours = palette_of(SemanticKITTI.colours)
+    road = 1 + SemanticKITTI.classes.index("road")
+    shown = [np.where(frame.labels == road, road, 0), np.zeros_like(frame.labels)]
+    panels = [class_panel(name, labels, colours) for name, labels in zip("ab", shown, strict=True)]
+    path = draw_cameras(frame.points, frame.cameras, panels, {}, "title", tmp_path / "cameras.png")
+    picture = pixels(path)
+    half = picture.shape[1] // 2
+    left, right = (
+        count(part, SemanticKITTI.colours[road - 1]) for part in (picture[:, :half], picture[:, half:])
+    )
+    assert left > 200
+    assert right == 0
 
 
-def test_nothing_is_drawn_without_images(tiny_kitti, tmp_path):
-    index = build(tiny_kitti, tmp_path / "index.parquet")
-    index.frames["camera_sizes"] = [[]] * len(index)
-    assert draw_pixels(index, tmp_path / "pixels.png") is None
-    assert not (tmp_path / "pixels.png").exists()
+@pytest.fixture
+def _named_frames(monkeypatch):
+    """Name the validation keyframes as `finish` names those that its runs predict."""
+    original = NuScenes.build_index
+
+    def renamed(self, root, version, sweeps):
+        frames = original(self, root, version, sweeps)
+        mine = frames["splits"].map(lambda splits: "val" in splits)
+        frames.loc[mine, "id"] = [f"frame-{number}" for number in range(mine.sum())]
+        return frames
+
+    monkeypatch.setattr(NuScenes, "build_index", renamed)
 
 
+@pytest.mark.usefixtures("_named_frames")
 def test_every_figure_of_a_study_is_drawn_and_others_stay(tmp_path, tiny_root, make_study, finish):
     """A real index, and the files of the other runs as their stages leave them."""
     everything = {"percent": "100", "rule": ""}
+    teacher = {"protocol": "annotation_free", "method": "maskclip_projection", "target": "nuscenes"}
     data = {"root": str(tiny_root), "version": "v1.0-tiny", "pretrain_split": "train", "sweeps": 4}
-    study = make_study(tmp_path, FREE, TUNED, TUNED | everything, datasets={"nuscenes": data})
+    study = make_study(tmp_path, FREE, TUNED, TUNED | everything, teacher, datasets={"nuscenes": data})
     (number,) = (run for run in study.runs.values() if run.kind == "index")
     compute(study, number)
     for run in study.runs.values():
         if run.kind != "index":
             finish(study, only=run.key)
     index = build(study.configuration().datasets["nuscenes"], tmp_path / "index.parquet").split("val")
-    frame = load_frame(NuScenes(), index.root, index.frames.iloc[0])
+    for run in study.runs.values():
+        if run.kind in ("annotation_free", "predict", "projection"):
+            for number in (0, 1):
+                frame = load_frame(NuScenes(), index.root, index.frames.iloc[number])
+                folder, rolled = layout.run_folder(study.config, run), np.roll(frame.labels, 1)
+                write_scan(folder, frame.id, number, frame.points, frame.labels, rolled)
     (free,) = study.cell(study.experiments[0])
-    scan = {"points": frame.points, "labels": frame.labels, "prediction": np.roll(frame.labels, 1)}
-    np.savez(layout.run_folder(study.config, free) / "predictions.npz", **scan)
     out = tmp_path / "figures"
     out.mkdir()
     (out / "theirs.png").write_text("theirs")
     drawn = draw_figures(study, out)
     (pretraining,) = (run for run in study.runs.values() if run.kind == "pretrain")
+    views = [f"scene-nuscenes-{n}-{view}.png" for n in (1, 2) for view in ("above", "3d", "cameras")]
     names = [
-        "pixels-nuscenes.png", f"{free.name}.png", f"{pretraining.name}.png",
+        *views, "scene-nuscenes-1-sweeps.png", f"{free.name}.png", f"{pretraining.name}.png",
         "label-fractions-nuscenes-frame_skip.png",
     ]  # fmt: skip
     assert sorted(path.name for path in drawn) == sorted(names)
     assert all(pixels(path).std() > 5 for path in drawn)
     assert (out / "theirs.png").read_text() == "theirs"
+    with Image.open(out / "scene-nuscenes-1-above.png") as picture:
+        words = picture.info["Description"]
+    tuned = next(run for run in study.cell(study.experiments[2]))
+    assert f"annotation-free, clip2scene: {free.key}" in words
+    assert f"fine-tuned, random, 100 % of labels: {tuned.key}" in words
 
 
 def test_a_line_of_label_fractions_ends_at_all_labels(tmp_path, make_study, finish):

@@ -17,7 +17,13 @@ FREE = {
 }  # fmt: skip
 TEACHER = {"protocol": "annotation_free", "method": "maskclip_projection", "target": "nuscenes"}
 ROWS = (TUNED, TUNED | {"rule": "scene_skip"}, FREE)
-PUBLISHED_WIDTH = {"backbones": {"spvcnn": {"width": 1.0}}}
+PUBLISHED = {
+    "backbones": {"spvcnn": {"width": 1.0}},
+    "teacher": {"architecture": "ViT-B-16-quickgelu", "pretrained": "openai"},
+    "image_encoder": {"architecture": "resnet50", "pretrained": "a-tag"},
+    "datasets": {"nuscenes": {"root": "data", "pretrain_split": "parametrize"}},
+}
+"""Settings under which our numbers can be compared with published ones."""
 
 
 @pytest.fixture
@@ -35,19 +41,28 @@ def written(tmp_path, make_study, finish):
 
 
 def test_numbers_and_published_values(written, tmp_path):
-    table, text = written(*ROWS, **PUBLISHED_WIDTH)
+    table, text = written(*ROWS, **PUBLISHED)
     assert table["miou_mean"].tolist() == pytest.approx([31.0, 31.0, 30.0])
     assert table["classes_present"].tolist() == [15] * 3  # no bus
     released = (15 * 0.31 + 1) / 16  # the absent class counts as 1
     assert table["miou_released_convention"][0] == pytest.approx(100 * released, abs=0.005)
     assert table["published"][0] == 48.2  # CLIP2Scene Table 1
-    assert table["difference"][0] == pytest.approx(31.0 - 48.2)
+    assert table["difference_to_published"][0] == pytest.approx(31.0 - 48.2)
     assert pd.isna(table["published"][1])  # nobody published this backbone under this rule
     assert table["published"][2] == 20.8
+    # the spread of two seeds, sqrt(2), times t of one degree of freedom, times sqrt(3/2); no scene differs
+    assert table["tolerance"][0] == pytest.approx(12.706 * 2**0.5 * 1.5**0.5, abs=0.01)
+    assert table["verdict"].tolist() == ["reproduced", "not comparable", "not comparable"]
+    assert table["reason"].fillna("").tolist() == ["", "rule", "seeds"]
+    assert table.loc[1, "explanation"].startswith(
+        "CLIP2Scene Table 1 has 48.2 with labels drawn by frame_skip"
+    )
+    assert table[["low", "high"]].to_numpy()[0] == pytest.approx([31, 31])  # all frames are alike
+    assert (table["unit"] == "keyframe").all()
     assert table["run_keys"][0].count(" ") == 1
     assert (table["data"] == "real").all()
     assert "Synthetic" not in text
-    assert "| 48.2 (-17.2) | CLIP2Scene Table 1 |" in text
+    assert "| 48.2 (-17.2) | CLIP2Scene Table 1 | reproduced |" in text
     per_class = pd.read_csv(tmp_path / "results/table_per_class.csv")
     assert pd.isna(per_class["bus"][0])
     assert per_class["car"][0] == pytest.approx(31.0)
@@ -66,15 +81,15 @@ def test_spreads_over_seeds_are_told_apart(written):
     assert table["miou_mean"].tolist() == pytest.approx([31, 36, 31, 36])
     assert table["pretrain_seeds"].tolist() == [1, 2, 0, 2]
     assert table["finetune_seeds"].tolist() == [2, 2, 2, 0]
-    assert table["miou_std_finetune"].tolist() == pytest.approx([1.41, 1.41, 1.41, float("nan")], nan_ok=True)
-    assert table["miou_std_pretrain"].tolist() == pytest.approx(
+    assert table["std_finetune"].tolist() == pytest.approx([1.41, 1.41, 1.41, float("nan")], nan_ok=True)
+    assert table["std_pretrain"].tolist() == pytest.approx(
         [float("nan"), 7.07, float("nan"), 8.49],
         nan_ok=True,  # a run without labels has its start's seed: 42 - 30
     )
-    assert "| 36.0 | ± 7.1 (n = 2) | ± 1.4 (n = 2) |" in text
-    assert "| 31.0 | n = 1 | ± 1.4 (n = 2) |" in text
-    assert "| 31.0 |  | ± 1.4 (n = 2) |" in text
-    assert "| 36.0 | ± 8.5 (n = 2) |  |" in text
+    assert "| 36.0 [36.0, 36.0] | ± 7.1 (n = 2) | ± 1.4 (n = 2) |" in text
+    assert "| 31.0 [31.0, 31.0] | n = 1 | ± 1.4 (n = 2) |" in text
+    assert "| 31.0 [31.0, 31.0] |  | ± 1.4 (n = 2) |" in text
+    assert "| 36.0 [36.0, 36.0] | ± 8.5 (n = 2) |  |" in text
 
 
 def test_the_score_on_visible_points_stands_beside_the_teacher_s(written):
@@ -99,7 +114,7 @@ def test_a_checkpoint_stands_beside_numbers_of_its_recipe(written, tmp_path):
         "theirs": {"file": str(tmp_path / "a.pt"), "recipe": "released"},
         "ablated": {"file": str(tmp_path / "b.pt"), "recipe": "released_without_semantic"},
     }
-    table, _ = written(*rows, checkpoints=checkpoints, **PUBLISHED_WIDTH)
+    table, _ = written(*rows, checkpoints=checkpoints, **PUBLISHED)
     assert table["published"].tolist() == pytest.approx([20.8, float("nan")], nan_ok=True)
 
 
@@ -107,9 +122,12 @@ def test_synthetic_data_are_called_so(written, tmp_path):
     data = {"nuscenes": {"root": str(tmp_path / "data"), "synthetic": {}}}
     table, text = written(*ROWS, datasets=data)
     assert (table["data"] == "synthetic").all()
-    assert table["difference"].isna().all()  # a difference of unlike things means nothing
+    assert table["difference_to_published"].isna().all()  # a difference of unlike things means nothing
+    assert table["verdict"].tolist() == ["not comparable"] * 3
+    assert table["reason"].tolist() == ["data"] * 3
     assert table["published"].tolist() == pytest.approx([48.2, float("nan"), 20.8], nan_ok=True)
-    assert text.count("**Synthetic data.**") == text.count("\n## ") == 2
+    assert text.count("**Synthetic data.**") == 2
+    assert text.count("\n## ") == 3  # two data sets and protocols, and the columns
     assert "published (real data)" in text
 
 

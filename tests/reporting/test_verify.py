@@ -22,7 +22,7 @@ FREE = {
     "protocol": "annotation_free", "method": "clip2scene", "recipe": "fixed", "backbone": "spvcnn",
     "pretrain": "nuscenes", "target": "nuscenes", "pretrain_seeds": "0",
 }  # fmt: skip
-TABLES = ("main", "cross_domain")
+TABLES = ("main", "cross_domain", "results")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def folder(study, number=0):
 def test_a_table_is_what_its_runs_give(study, command, table):
     assert verify(study, table) == []
     assert command(table) == (f"{table}: verified\n", 0)
-    assert command() == ("cross_domain: verified\nmain: verified\n", 0)
+    assert command() == ("cross_domain: verified\nmain: verified\nresults: verified\n", 0)
 
 
 def test_a_changed_number_is_named_with_its_line_and_column(study, command):
@@ -153,8 +153,9 @@ def test_a_removed_run_that_the_cells_do_not_show_is_named(study):
     (index, *_) = (run for run in study.runs.values() if run.kind == "index")
     gone = layout.run_folder(study.config, index)
     shutil.rmtree(gone)
-    (problem,) = verify(study, "main")
+    problem, scenes = verify(study, "main")
     assert problem.startswith(f"{gone}: run {index.key} (index: nuscenes")
+    assert scenes == f"{gone / 'index.parquet'}: no such file; expected an index (Parquet)"
 
 
 def test_a_run_that_was_computed_again_is_not_the_table_s(study, write_run, scored):
