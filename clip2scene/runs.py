@@ -21,6 +21,7 @@ class Run:
         pretrain_seed: Seed of the pre-training that it starts from; None if there is none.
         seed: Seed of this run.
         protocol: Protocol whose network the run evaluates, if another run trained it.
+        prompts: Set of class prompts, where it is not the target's own (`clip2scene.datasets.vocabulary`).
         variant: Preset of the configuration that it is computed with.
     """
 
@@ -36,6 +37,7 @@ class Run:
     pretrain_seed: int | None = None
     seed: int = 0
     protocol: str = ""
+    prompts: str = ""
     variant: str = ""
 
     @property
@@ -45,7 +47,7 @@ class Run:
         start = f"pre-training seed {self.pretrain_seed}" if self.pretrain_seed is not None else ""
         words = (
             self.protocol, self.method, self.recipe, self.variant, self.backbone,
-            self.target or self.pretrain, share, start, f"seed {self.seed}",
+            self.target or self.pretrain or self.prompts, share, start, f"seed {self.seed}",
         )  # fmt: skip
         return ", ".join(word for word in words if word)
 

@@ -19,13 +19,15 @@ from clip2scene.experiments import Experiment
 from clip2scene.files import atomic, sha256
 from clip2scene.provenance import code_of, digest
 from clip2scene.record import Identity
+from clip2scene.reporting.registry import shows
 from clip2scene.run_files import finished, read_description
 from clip2scene.runs import Product, Run, Source
 from clip2scene.stages.base import Stage, get_stage, protocols
 
 PLACES = {
-    "results": True, "experiments": True, "tracking": True, "device": True, "workers": True,
-    "share_process": True, "datasets": {"__all__": {"root"}}, "checkpoints": {"__all__": {"file"}},
+    "results": True, "experiments": True, "claims": True, "tracking": True, "device": True, "workers": True,
+    "share_process": True, "checkpoint_minutes": True, "validation": True,
+    "datasets": {"__all__": {"root"}}, "checkpoints": {"__all__": {"file"}},
 }  # fmt: skip
 """Parts of the configuration that say where and how fast things are computed, not what."""
 
@@ -104,7 +106,7 @@ class Study:
 
     def runs_of(self, table: str) -> dict[str, Run]:
         """Return every run that a result table rests on, by key, a run after those it reads from."""
-        return self._closure(e for e in self.experiments if table in e.tables)
+        return self._closure(e for e in self.experiments if shows(table, e))
 
     def with_parents(self, runs: Iterable[Run]) -> list[Run]:
         """Return runs and all that they read from, directly or not, a run after those it reads from."""

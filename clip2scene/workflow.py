@@ -20,7 +20,7 @@ from clip2scene.errors import InputError
 from clip2scene.files import lock, read_object, write_json
 from clip2scene.machine import gpu_nodes
 from clip2scene.provenance import code_hash, digest
-from clip2scene.reporting.registry import table_module, table_names
+from clip2scene.reporting.registry import all_names, summary_names, table_entry
 from clip2scene.runs import Run
 from clip2scene.stages.base import Stage, get_stage
 from clip2scene.study import Study
@@ -66,9 +66,9 @@ class Workflow(Study):
 
     @cached_property
     def tables(self) -> list[str]:
-        """Tables that the table of experiments has rows for."""
+        """Tables that the table of experiments has rows for: those that its rows name, and summaries."""
         used = {table for experiment in self.experiments for table in experiment.tables}
-        return [name for name in table_names() if name in used]
+        return [name for name in all_names() if name in used or name in summary_names()]
 
     @cached_property
     def jobs(self) -> dict[str, list[Run]]:
@@ -92,7 +92,8 @@ class Workflow(Study):
         if not (self.config.share_process and get_stage(run.kind).shares_process):
             return ("alone", run.key)
         # of the tables that rest on it the largest, so that the main table's runs are not split up
-        mine = (name for name in self.tables if run.key in self._of_table[name])
+        named = [name for name in self.tables if name not in summary_names()]
+        mine = (name for name in named if run.key in self._of_table[name])
         table = max(mine, key=lambda name: len(self._of_table[name]))
         return ("shared", run.kind, run.method, run.recipe, run.variant, run.backbone, run.pretrain, table)
 
@@ -191,6 +192,11 @@ class Workflow(Study):
             if not (current and note.exists() and all(path.exists() for path in self.receipts(table))):
                 write_json(note, {"study": self.name})
 
+    def beside(self, tables: Iterable[str]) -> str:
+        """Return a digest of the tables that are there, but for some: the report shows them as they are."""
+        others = (layout.shown(self.config, name) for name in self.tables if name not in {*tables})
+        return digest([read_object(path) for path in others if path.exists()])
+
     def table_stamp(self, table: str) -> str:
         """Return a digest of the code that writes a table."""
-        return code_hash(table_module(table))
+        return code_hash(table_entry(table).module)

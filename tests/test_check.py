@@ -71,7 +71,7 @@ def test_all_there(check, frames):
     assert counts(lines, "train") == ["4", "4", "4", "24", str(len(sweeps))]
     assert "annotation_free: 2 of 2 rows" in "\n".join(lines)
     assert "finetune: 2 of 2 rows" in "\n".join(lines)
-    assert not any("missing" in line or line.startswith("not row") for line in lines)
+    assert not any("missing" in line or line.startswith("not line") for line in lines)
     assert code == 0
 
 
@@ -83,16 +83,16 @@ def test_missing_images_are_named_and_stop_what_reads_them(check, data, frames):
     assert f"{data / frames['camera_images'].iloc[0][0]}: no such file" in lines
     assert f"and {6 - EXAMPLES} more" in lines  # of train and val
     assert "finetune: 1 of 2 rows" in "\n".join(lines)
-    assert "not row 4: lacks the images of nuscenes train" in lines
-    assert "not row 1: lacks the images of nuscenes val" in lines
+    assert "not line 5: lacks the images of nuscenes train" in lines
+    assert "not line 2: lacks the images of nuscenes val" in lines
     assert code == 1
 
 
 def test_missing_sweeps_stop_the_method_that_needs_them(check, data):
     shutil.rmtree(data / "sweeps" / "LIDAR_TOP")
     lines, code = check()
-    assert "not row 2: lacks the sweeps of nuscenes train" in lines
-    assert sum(line.startswith("not row") for line in lines) == 1
+    assert "not line 3: lacks the sweeps of nuscenes train" in lines
+    assert sum(line.startswith("not line") for line in lines) == 1
     assert code == 1
 
 
@@ -101,7 +101,7 @@ def test_a_data_set_without_labels_is_good_for_pre_training_alone(check, data):
     lines, code = check()
     assert counts(lines, "train")[2] == "0 of 4"
     assert "labels missing or unreadable: 6" in lines
-    assert "not row 1-2: lacks the labels of nuscenes val" in lines
+    assert "not line 2-3: lacks the labels of nuscenes val" in lines
     assert code == 1
 
 

@@ -190,6 +190,44 @@ def test_one_data_set_may_differ_and_prevails():
         parse(datasets={"scans": {"root": "data", "pretrain": {"epoch": 1}}})
 
 
+def test_one_network_may_be_tuned_otherwise():
+    """The section is weakest, then its `by_backbone`, the data set's own keys, the `by_backbone` there."""
+    own = {"batch_size": 5, "by_backbone": {"res16unet34c": {"head_learning_rate": 3}}}
+    config = parse(
+        datasets={"scans": {"root": "scans", "finetune": own}, **DATASETS},
+        backbones={"spvcnn": {}, "res16unet34c": {}},
+        finetune={
+            "epochs": 24,
+            "optimiser": {"momentum": 0.5},
+            "by_backbone": {"res16unet34c": {"epochs": 100, "batch_size": 16, "optimiser": {"dampening": 0}}},
+        },
+    )
+    plain = config.finetune.model_copy(update={"by_backbone": {}})
+    assert config.finetuning("nuscenes", "spvcnn") == plain
+    optimiser = Optimiser(learning_rate=0.05, momentum=0.5, dampening=0)
+    slidr = plain.model_copy(update={"epochs": 100, "batch_size": 16, "optimiser": optimiser})
+    assert config.finetuning("nuscenes", "res16unet34c") == slidr
+    assert config.finetuning("scans", "spvcnn") == plain.model_copy(update={"batch_size": 5})
+    assert config.finetuning("scans", "res16unet34c") == slidr.model_copy(
+        update={"batch_size": 5, "head_learning_rate": 3.0}
+    )
+    for values, words in (
+        (
+            {"by_backbone": {"spvcn": {}}},
+            "by_backbone: backbone: 'spvcn' is not known, did you mean 'spvcnn'",
+        ),
+        (
+            {"by_backbone": {"spvcnn": {"epoch": 1}}},
+            r"finetune.by_backbone.spvcnn.epoch: unknown key.* epochs\?",
+        ),
+        ({"by_backbone": {"spvcnn": {"by_backbone": {}}}}, "by_backbone: found within by_backbone"),
+    ):
+        with pytest.raises(InputError, match=words):
+            parse(finetune=values)
+    with pytest.raises(InputError, match="by_backbone: expected 3D networks, each with keys of the section"):
+        parse(datasets={"scans": {"root": "data", "finetune": {"by_backbone": {"spvcnn": 3}}}})
+
+
 def test_fine_tuning_keeps_its_own_defaults():
     """Its learning rate is not that of pre-training, also where another key of its optimiser is given."""
     config = parse(finetune={"optimiser": {"momentum": 0.5}}, pretrain={"optimiser": {"momentum": 0.5}})

@@ -19,10 +19,15 @@ annotation_free	maskclip_projection				streets
 annotation_free	clip2scene	fixed	spvcnn	streets	streets			0
 finetune	random		spvcnn		streets	50	scene_skip		0
 finetune	ppkt		spvcnn	streets	streets	100		0	0
+finetune	pointcontrast		spvcnn	streets	streets	100		0	0
 linear_probe	slidr		spvcnn	streets	streets	100		0	0
 """
-NOT_IN_KEYS = {"device", "workers", "results", "checkpoints", "datasets.streets.root"}
-"""Settings of where and how fast; a checkpoint's content is part of the fingerprint."""
+NOT_IN_KEYS = {
+    "device", "threads", "workers", "results", "checkpoints", "datasets.streets.root", "checkpoint_minutes",
+    "validation.every", "validation.frames",
+}  # fmt: skip
+"""Settings of where and how fast; a checkpoint's content is part of the fingerprint. With native arithmetic
+the number of threads is in the keys."""
 WHOLE = (int, float, str, bool, tuple, list, type(None), Path)
 
 
@@ -149,3 +154,23 @@ def test_every_setting_that_a_stage_reads_is_in_its_key(study, monkeypatch):
             own = [leaf for leaf in own if changed(dict(leaves(values))[leaf]) is not None]
             missing = sorted(set(own) - bearing[key])
             assert not missing, f"{run.kind} {run.title} reads {missing}, which its key does not hold"
+
+
+PRETRAINED = {"pretrain", "annotation_free", "finetune", "linear_probe", "predict"}
+"""Stages of which a run reads a pre-trained network, or what was made of one."""
+WORDS = {
+    "teacher.judged_at": ("crop", {"projection"}),
+    "pretrain.augmentation": ("cloud", PRETRAINED),
+    "pretrain.prompts": ("cityscapes", PRETRAINED | {"text"}),
+    "pretrain.optimiser.schedule": ("epoch", PRETRAINED),
+    "finetune.optimiser.schedule": ("epoch", {"finetune", "linear_probe", "predict"}),
+}
+"""Settings whose values are words: another value, and the stages whose keys it changes."""
+
+
+@pytest.mark.parametrize("place", WORDS)
+def test_a_word_changes_the_keys_that_it_bears_on_and_no_other(study, place):
+    study, values = study
+    word, kinds = WORDS[place]
+    varied = Study(parse_config(merged(values, deep(place, word)), "config.yaml"))
+    assert {run.kind for key, run in varied.runs.items() if key not in study.runs} == kinds

@@ -9,7 +9,20 @@ import clip2scene.cli.interpreter  # noqa: F401 - first: it refuses versions of 
 from clip2scene.cli.base import main
 from clip2scene.cli.checkpoints import export_checkpoint, import_checkpoint
 from clip2scene.cli.data import check_data, index, subset, superpixels, synthesize, text_embeddings
-from clip2scene.cli.results import collect, figures, mlflow, schema, table, verify
+from clip2scene.cli.networks import predict, submit, view
+from clip2scene.cli.publishing import import_published, publish
+from clip2scene.cli.results import (
+    collect,
+    decide,
+    explain,
+    figures,
+    mlflow,
+    reference,
+    report,
+    schema,
+    table,
+    verify,
+)
 from clip2scene.cli.runs import clean, run, runs, why
 
 __all__ = ["main"]
@@ -18,7 +31,8 @@ gc.set_threshold(50_000)  # what torch's import makes stays: to look through it 
 for command in (
     synthesize, index, subset, superpixels, text_embeddings, check_data,
     run, runs, why, clean,
-    table, collect, figures, mlflow, verify, schema,
+    table, collect, explain, decide, figures, report, mlflow, verify, reference, schema,
     import_checkpoint, export_checkpoint,
+    predict, submit, view, publish, import_published,
 ):  # fmt: skip
     main.add_command(command)

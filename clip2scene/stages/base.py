@@ -32,6 +32,8 @@ class Stage(ABC):
         portable: Its key names no place. The key of an index holds the data root, so keys of its readers do
             not hold its key.
         shares_process: Runs of one method may share a job, where start-up would dominate.
+        trains: A run trains a network for hours at full scale, before which its results are thought of
+            (`clip2scene.preflight`).
         parts: A run may be computed in parts by several jobs; see `clip2scene.task.Task.part`.
         implied: Fields of its runs that only lead to settings, so that keys do not hold them.
     """
@@ -44,6 +46,7 @@ class Stage(ABC):
     priority: ClassVar[int] = 0
     portable: ClassVar[bool] = True
     shares_process: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
     parts: ClassVar[bool] = False
     implied: ClassVar[frozenset[str]] = frozenset()
 
@@ -113,8 +116,18 @@ def protocols() -> dict[str, Protocol]:
 
 
 def machine(config: Config) -> dict[str, Any]:
-    """Return the settings of the machine that change the last digits of what a 3D network computes."""
-    return {"precision": config.precision, "threads": config.threads, "backend": config.backend}
+    """Return the settings of the machine that change the last digits of what a 3D network computes.
+
+    Of several processes, each takes the mean of a method's losses over its own part of a batch.
+    """
+    names = ("precision", "tf32", "processes", "backend")
+    return {name: getattr(config, name) for name in names} | arithmetic(config)
+
+
+def arithmetic(config: Config) -> dict[str, Any]:
+    """Return the arithmetic on CPUs, and the number of threads where it changes the last digits."""
+    values: dict[str, Any] = {"arithmetic": config.arithmetic}
+    return values | {"threads": config.threads} if config.arithmetic == "native" else values
 
 
 def data(config: Config, name: str) -> dict[str, Any]:

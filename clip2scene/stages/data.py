@@ -8,8 +8,7 @@ from clip2scene.datasets.identity import MARKER
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.datasets.rules import id_file
 from clip2scene.datasets.survey import survey
-from clip2scene.errors import InputError
-from clip2scene.files import sha256
+from clip2scene.files import reading, sha256
 from clip2scene.runs import Product, Run, Source
 from clip2scene.stages.base import Stage, data, index_product, reader
 from clip2scene.synthetic.generate import WRITERS
@@ -84,9 +83,8 @@ class Subset(Stage):
         values = {"data": data(config, run.target), "split": config.datasets[run.target].train_split}
         if (ids := id_file(run.rule)) is None:
             return values
-        if not ids.is_file():
-            raise InputError(f"{ids}: no such file; expected a text file with a keyframe id a line")
-        return values | {"ids": sha256(ids)}
+        with reading(ids, "a text file with a keyframe id a line"):
+            return values | {"ids": sha256(ids)}
 
     def reads(self, config: Config, run: Run) -> dict[str, Source]:
         """Return the training split, and the user's list of ids if the rule names one."""

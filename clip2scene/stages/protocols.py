@@ -8,25 +8,17 @@ from clip2scene.errors import InputError
 from clip2scene.experiments import TEACHER, Experiment
 from clip2scene.method.spec import method_spec
 from clip2scene.runs import Product, Run, Source
-from clip2scene.stages.base import (
-    Protocol,
-    Stage,
-    backbone_module,
-    data,
-    index_product,
-    machine,
-    network,
-    reader,
-)  # fmt: skip
+from clip2scene.stages import base
 from clip2scene.stages.training import Teacher, pretraining
 
 
-class Finetune(Protocol):
+class Finetune(base.Protocol):
     """Fine-tunes a 3D network and a linear classifier on a share of the labels."""
 
     function: ClassVar[str] = "clip2scene.training.finetune:compute"
     message: ClassVar[str] = "Fine-tune"
     gpu: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
     shares_process: ClassVar[bool] = True
 
     def cell(self, config: Config, experiment: Experiment) -> list[Run]:
@@ -41,11 +33,11 @@ class Finetune(Protocol):
         """Return all that decides the tuned network: data, tuning, architecture, machine."""
         section = config.datasets[run.target]
         return {
-            "data": data(config, run.target),
+            "data": base.data(config, run.target),
             "voxel_size": section.voxel_size,
-            "tuning": config.finetuning(run.target).model_dump(),
-            "network": network(config, run),
-            **machine(config),
+            "tuning": config.finetuning(run.target, run.backbone).model_dump(exclude={"by_backbone"}),
+            "network": base.network(config, run),
+            **base.machine(config),
         }
 
     def reads(self, config: Config, run: Run) -> dict[str, Source]:
@@ -53,14 +45,14 @@ class Finetune(Protocol):
         split = config.datasets[run.target].train_split
         subset = Run("subset", target=run.target, percent=run.percent, rule=run.rule, variant=run.variant)
         return {
-            "index": index_product(run, run.target, split),  # the subset says what of it is read
+            "index": base.index_product(run, run.target, split),  # the subset says what of it is read
             "subset": Product(subset, "subset.json", ("points", "labels")),
             **_start(config, run),
         }
 
     def code(self, config: Config, run: Run) -> tuple[str, ...]:
         """Return the modules of the data set and the network."""
-        return (*reader(config, run.target), backbone_module(run))
+        return (*base.reader(config, run.target), base.backbone_module(run))
 
 
 class LinearProbe(Finetune):
@@ -69,7 +61,7 @@ class LinearProbe(Finetune):
     message: ClassVar[str] = "Train a linear probe"
 
 
-class Predict(Stage):
+class Predict(base.Stage):
     """Predicts a validation split with a tuned network: a confusion matrix a keyframe."""
 
     function: ClassVar[str] = "clip2scene.evaluation.tuned:compute"
@@ -79,7 +71,7 @@ class Predict(Stage):
 
     def settings(self, config: Config, run: Run) -> dict[str, Any]:
         """Return the validation data, the architecture and the machine."""
-        return _validation(config, run) | {"network": network(config, run)}
+        return _validation(config, run) | {"network": base.network(config, run)}
 
     def reads(self, config: Config, run: Run) -> dict[str, Source]:
         """Return the validation split and the tuned network."""
@@ -88,10 +80,10 @@ class Predict(Stage):
 
     def code(self, config: Config, run: Run) -> tuple[str, ...]:
         """Return the modules of the data set and the network."""
-        return (*reader(config, run.target), backbone_module(run))
+        return (*base.reader(config, run.target), base.backbone_module(run))
 
 
-class AnnotationFree(Protocol):
+class AnnotationFree(base.Protocol):
     """Predicts a validation split without a label: features against text embeddings of the class names."""
 
     function: ClassVar[str] = "clip2scene.evaluation.annotation_free:compute"
@@ -118,7 +110,7 @@ class AnnotationFree(Protocol):
 
     def settings(self, config: Config, run: Run) -> dict[str, Any]:
         """Return the validation data, the architecture and the machine."""
-        return _validation(config, run) | {"network": network(config, run)}
+        return _validation(config, run) | {"network": base.network(config, run)}
 
     def reads(self, config: Config, run: Run) -> dict[str, Source]:
         """Return the validation split, the target's text embeddings and the pre-trained network."""
@@ -128,10 +120,10 @@ class AnnotationFree(Protocol):
     def code(self, config: Config, run: Run) -> tuple[str, ...]:
         """Return the modules of the data set, the network and the method."""
         method = method_spec(run.method).implementation.partition(":")[0]
-        return (*reader(config, run.target), backbone_module(run), method)
+        return (*base.reader(config, run.target), base.backbone_module(run), method)
 
 
-class Projection(Stage):
+class Projection(base.Stage):
     """Predicts a validation split by the teacher alone: MaskCLIP's labels, projected onto the points."""
 
     function: ClassVar[str] = "clip2scene.evaluation.projection:compute"
@@ -141,7 +133,8 @@ class Projection(Stage):
 
     def settings(self, config: Config, run: Run) -> dict[str, Any]:
         """Return the validation data, the scale of the images and the machine."""
-        return _validation(config, run) | {"image_scale": config.teacher.image_scale}
+        values = _validation(config, run) | {"image_scale": config.teacher.image_scale}
+        return values | {"image_size": config.judged_size(run.target)}
 
     def reads(self, config: Config, run: Run) -> dict[str, Source]:
         """Return the validation split, the teacher and the target's text embeddings."""
@@ -151,7 +144,7 @@ class Projection(Stage):
 
     def code(self, config: Config, run: Run) -> tuple[str, ...]:
         """Return the module of the data set."""
-        return reader(config, run.target)
+        return base.reader(config, run.target)
 
 
 def _fields(e: Experiment) -> dict[str, Any]:
@@ -172,10 +165,16 @@ def _start(config: Config, run: Run) -> dict[str, Source]:
 def _validation(config: Config, run: Run) -> dict[str, Any]:
     """Return the settings of what a run predicts, and of the machine."""
     section = config.datasets[run.target]
-    values = {"data": data(config, run.target), "split": section.val_split, "voxel_size": section.voxel_size}
-    return values | machine(config)
+    values = {
+        "data": base.data(config, run.target),
+        "split": section.val_split,
+        "voxel_size": section.voxel_size,
+    }
+    return values | base.machine(config)
 
 
 def _labelled(config: Config, run: Run, *kinds: str) -> Product:
     """Return the validation split: its points and labels, and `kinds` more."""
-    return index_product(run, run.target, config.datasets[run.target].val_split, "points", "labels", *kinds)
+    return base.index_product(
+        run, run.target, config.datasets[run.target].val_split, "points", "labels", *kinds
+    )

@@ -4,22 +4,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from clip2scene.config import Config
-from clip2scene.datasets.registry import get_dataset
+from clip2scene.datasets.registry import prompts_of
 from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_spec
 from clip2scene.runs import Product, Run, Source
-from clip2scene.stages.base import (
-    Stage,
-    backbone_module,
-    data,
-    index_product,
-    machine,
-    network,
-    reader,
-)  # fmt: skip
+from clip2scene.stages import base
 
 
-class Teacher(Stage):
+class Teacher(base.Stage):
     """Trains the CLIP teacher on synthetic images, or takes published weights."""
 
     function: ClassVar[str] = "clip2scene.training.teacher:compute"
@@ -42,11 +34,11 @@ class Teacher(Stage):
         return Run("teacher", pretrain=" ".join(sources), seed=config.seed, variant=variant)
 
     def settings(self, config: Config, run: Run) -> dict[str, Any]:
-        """Return the architecture, the weights or how they are trained, and the number of threads."""
+        """Return the architecture, the weights or how they are trained, and the arithmetic."""
         values = config.teacher.model_dump(include={"architecture", "pretrained"})
         if config.teacher.pretrained == "train":
-            values |= {"training": config.teacher.training.model_dump(), "threads": config.threads}
-            values |= {"data": {name: data(config, name) for name in run.pretrain.split()}}
+            values |= {"training": config.teacher.training.model_dump(), **base.arithmetic(config)}
+            values |= {"data": {name: base.data(config, name) for name in run.pretrain.split()}}
         return _by_content(values)
 
     def reads(self, config: Config, run: Run) -> dict[str, Source]:
@@ -60,24 +52,23 @@ class Teacher(Stage):
         return sources | _weights(config.teacher.pretrained)
 
 
-class Text(Stage):
-    """Embeds the class prompts of a data set with the teacher."""
+class Text(base.Stage):
+    """Embeds the class prompts of a data set, or of a set of prompts, with the teacher."""
 
     function: ClassVar[str] = "clip2scene.models.prompts:compute"
     message: ClassVar[str] = "Embed the class prompts"
     priority: ClassVar[int] = 2
 
     def settings(self, config: Config, run: Run) -> dict[str, Any]:
-        """Return the prompts, and the number of threads."""
-        prompts = get_dataset(config.datasets[run.target].format).prompts
-        return {"prompts": list(prompts), "threads": config.threads}
+        """Return the prompts, and the arithmetic."""
+        return {"prompts": list(prompts_of(config, run)), **base.arithmetic(config)}
 
     def reads(self, config: Config, run: Run) -> dict[str, Source]:
         """Return the teacher."""
         return {"teacher": Product(Teacher.run(config, run.variant))}
 
 
-class Encoder(Stage):
+class Encoder(base.Stage):
     """Trains the self-supervised image encoder without labels, or takes published weights."""
 
     function: ClassVar[str] = "clip2scene.training.encoder:compute"
@@ -98,12 +89,12 @@ class Encoder(Stage):
         return Run("encoder", pretrain=" ".join(sources), seed=config.seed, variant=variant)
 
     def settings(self, config: Config, run: Run) -> dict[str, Any]:
-        """Return the architecture, the weights or how they are trained, and the number of threads."""
+        """Return the architecture, the weights or how they are trained, and the arithmetic."""
         values = config.image_encoder.model_dump(include={"architecture", "pretrained"})
         if config.image_encoder.pretrained == "train":
-            values |= {"training": config.image_encoder.training.model_dump(), "threads": config.threads}
+            values |= {"training": config.image_encoder.training.model_dump(), **base.arithmetic(config)}
             for name in run.pretrain.split():
-                values[f"data.{name}"] = data(config, name)
+                values[f"data.{name}"] = base.data(config, name)
                 values[f"split.{name}"] = config.datasets[name].pretrain_split
         return _by_content(values)
 
@@ -112,56 +103,60 @@ class Encoder(Stage):
         sources: dict[str, Source] = {}
         for name in run.pretrain.split():
             split = config.datasets[name].pretrain_split
-            sources[f"index.{name}"] = index_product(run, name, split, "images")
+            sources[f"index.{name}"] = base.index_product(run, name, split, "images")
         return sources | _weights(config.image_encoder.pretrained)
 
 
-class Pretrain(Stage):
+class Pretrain(base.Stage):
     """Pre-trains a 3D network by a method."""
 
     function: ClassVar[str] = "clip2scene.training.pretrain:compute"
     message: ClassVar[str] = "Pre-train"
     gpu: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
     priority: ClassVar[int] = 1
 
     def settings(self, config: Config, run: Run) -> dict[str, Any]:
         """Return all that decides the network: data, training, method, recipe, architecture, machine."""
         spec, section = method_spec(run.method), config.datasets[run.pretrain]
         own = config.method(run.method)
+        training = config.pretraining(run.pretrain, run.method, run.recipe)
         values = {
-            "data": data(config, run.pretrain),
+            "data": base.data(config, run.pretrain),
             "split": section.pretrain_split,
             "voxel_size": section.voxel_size,
-            "training": config.pretraining(run.pretrain, run.method).model_dump(exclude={"by_method"}),
+            "training": training.model_dump(exclude={"by_method"}),
             "method": own.model_dump() if own else {},
             "recipe": spec.recipes[run.recipe],
-            "network": network(config, run),
+            "network": base.network(config, run),
         }
         if "teacher" in spec.needs:
             values["image_scale"] = config.teacher.image_scale
-        return values | machine(config)
+        return values | base.machine(config)
 
     def reads(self, config: Config, run: Run) -> dict[str, Source]:
         """Return the pre-training split, and the resources that the method needs."""
         needs, variant = method_spec(run.method).needs, run.variant
         kinds = ["points", *sorted({"images", "sweeps"} & needs)]
         split = config.datasets[run.pretrain].pretrain_split
+        prompts = config.pretraining(run.pretrain, run.method, run.recipe).prompts
+        texts = {"prompts": prompts} if prompts else {"target": run.pretrain}
         available: dict[str, Source] = {
             "teacher": Product(Teacher.run(config, variant)) if {"teacher", "text"} & needs else None,
-            "text": Product(Run("text", target=run.pretrain, variant=variant), "text.pt"),
+            "text": Product(Run("text", **texts, variant=variant), "text.pt"),
             "encoder": Product(Encoder.run(config, variant)) if "encoder" in needs else None,
             "superpixels": Product(
                 Run("superpixels", method=run.method, target=run.pretrain, variant=variant),
                 "superpixels.arrow",
             ),
         }
-        index = index_product(run, run.pretrain, split, *kinds)
+        index = base.index_product(run, run.pretrain, split, *kinds)
         return {"index": index} | {role: available[role] for role in sorted(available.keys() & needs)}
 
     def code(self, config: Config, run: Run) -> tuple[str, ...]:
         """Return the modules of the data set, the network and the method."""
         method = method_spec(run.method).implementation.partition(":")[0]
-        return (*reader(config, run.pretrain), backbone_module(run), method)
+        return (*base.reader(config, run.pretrain), base.backbone_module(run), method)
 
 
 def _weights(pretrained: str) -> dict[str, Source]:

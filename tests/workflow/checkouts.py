@@ -35,13 +35,18 @@ class Site:
         """The results folder."""
         return self.folder / "results"
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command in the checkout."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which commands run."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | {"PATH": path, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         env.pop("CLIP2SCENE_CONFIG", None)
+        return env
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command in the checkout."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=self.folder, env=env, text=True, **pipes)
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **pipes)
 
     def run(self, *command: str, fails: bool = False) -> str:
         """Run a command to its end and return what it printed."""
@@ -124,6 +129,7 @@ def checkout(folder: Path, config: Path, experiments: Path) -> Site:
     (folder / "config").mkdir()
     shutil.copy2(config, folder / "config/config.yaml")
     shutil.copy2(experiments, folder / "config/experiments.tsv")
+    shutil.copy2(ROOT / "config/claims.tsv", folder / "config/claims.tsv")
     return Site(folder)
 
 

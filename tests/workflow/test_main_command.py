@@ -22,7 +22,8 @@ def test_every_experiment_fills_its_cell(finished):
     assert table["miou_mean"].between(0, 100).all()
     assert table["data"].tolist() == ["synthetic"] * 5 + ["real"]
     assert table.loc[table["method"] == "maskclip_projection", "published"].isna().all()
-    assert (finished.results / "table_cross_domain.csv").exists()
+    for name in ("table_cross_domain.csv", "results.csv", "comparisons.csv", "claims.csv", "report.html"):
+        assert (finished.results / name).exists()
 
 
 def test_tables_equal_mlflow(finished):
@@ -89,7 +90,8 @@ def test_bad_configuration_stops_before_the_first_job(finished, tmp_path, change
 
 def test_why_says_nothing_and_the_tables_verify(finished):
     assert finished.clip2scene("why").strip() == "nothing"
-    assert finished.clip2scene("verify").split() == ["cross_domain:", "verified", "main:", "verified"]
+    tables = ("claims", "cross_domain", "main", "results")
+    assert finished.clip2scene("verify").splitlines() == [f"{name}: verified" for name in tables]
 
 
 def test_a_study_s_files_say_which_configuration_made_the_table(finished):

@@ -1,0 +1,88 @@
+"""A workflow that is killed again and again ends in the same tables, byte for byte.
+
+The long test takes as many kills as the environment variable CLIP2SCENE_KILLS says: `make test-killed`.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from checkouts import Site, checkout
+
+pytestmark = pytest.mark.workflow
+
+HERE = Path(__file__).parent
+KILLS = int(os.environ.get("CLIP2SCENE_KILLS", 0))
+SECONDS = (1, 25)
+"""Shortest and longest time that a workflow is left alone, after its first job has started."""
+
+
+def start(site: Site, log: Path) -> subprocess.Popen:
+    """Start the workflow as a user does, in a group of processes that a signal reaches as a whole."""
+    with log.open("w") as out:
+        return subprocess.Popen(
+            ["snakemake", "--cores", "all", "results/table_main.csv", "results/table_cross_domain.csv"],
+            cwd=site.folder, env=site.environment, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+
+
+def kill(process: subprocess.Popen) -> bool:
+    """Kill the workflow and all its jobs; returns whether it was still at work."""
+    at_work = process.poll() is None
+    if at_work:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return at_work
+
+
+def wait_for_a_job(process: subprocess.Popen, log: Path) -> None:
+    while process.poll() is None and "localrule" not in (text := log.read_text()) and "rule " not in text:
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not KILLS, reason="kills workflows for minutes: make test-killed")
+def test_kills_at_random_moments_change_no_table(finished, tmp_path):
+    site = checkout(tmp_path / "killed", HERE / "smallest.yaml", HERE / "smallest.tsv")
+    shutil.copytree(finished.folder / "data/kitti", site.folder / "data/kitti")
+    site.configure(checkpoint_minutes=0.02)  # changes no number, so that it is the same study
+    draws, log, killed = random.Random(0), tmp_path / "log", []
+    while len(killed) < KILLS:
+        process = start(site, log)
+        wait_for_a_job(process, log)
+        time.sleep(draws.uniform(*SECONDS))
+        if not kill(process):  # it has ended: in success, or the test fails
+            assert process.returncode == 0, log.read_text()
+            for name in ("runs", "receipts"):  # begin anew
+                shutil.rmtree(site.results / name)
+            continue
+        running = sorted(run["kind"] for run in site.runs().values() if run["status"] == "running")
+        killed.append(" ".join(running) or "between runs")
+        site.run("snakemake", "--unlock")
+    print("killed in:", *(f"{killed.count(what)} x {what}" for what in sorted(set(killed))), sep="\n  ")
+    site.snakemake()
+    for name in ("table_main.csv", "table_cross_domain.csv"):
+        assert (site.results / name).read_bytes() == (finished.results / name).read_bytes()
+    assert "main: verified" in site.clip2scene("verify", "main")
+    assert {run["status"] for run in site.runs().values()} == {"finished"}
+    hidden = [path for path in site.results.rglob(".*") if not path.name.startswith(".snakemake")]
+    assert hidden == []
+
+
+def test_unlock_and_report_work_as_snakemake_says(site, tmp_path):
+    """After a kill, Snakemake asks for `snakemake --unlock`; neither it nor --report computes anything."""
+    for path in site.results.glob("receipts/*.json"):
+        path.unlink()
+    log = tmp_path / "log"
+    process = start(site, log)
+    wait_for_a_job(process, log)
+    assert kill(process)
+    assert "--unlock" in site.snakemake(fails=True)
+    site.run("snakemake", "--unlock")
+    site.snakemake()
+    site.run("snakemake", "--report", str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").stat().st_size > 10_000
