@@ -7,13 +7,14 @@ So `pin` runs before anything else of this package, and what the environment hel
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Mapping
 
 from clip2scene.errors import InputError
 
 PINS: Mapping[str, str] = {
     "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_KNL AVX512_KNM AVX512_SKX AVX512_CLX AVX512_CNL "
-    "AVX512_ICL AVX512_SPR",
+    "AVX512_ICL",
     "OPENBLAS_CORETYPE": "Haswell",  # for NumPy's and SciPy's matrix products
     "OPENBLAS_NUM_THREADS": "1",
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -30,6 +31,8 @@ def pin() -> None:
     """Set the environment of this process and of those that it starts."""
     if is_x86():
         os.environ.update(PINS)
+        # NumPy warns where the processor does not have what it is not to use
+        warnings.filterwarnings("ignore", ".*NPY_DISABLE_CPU_FEATURES", ImportWarning)
 
 
 def deviations() -> list[str]:

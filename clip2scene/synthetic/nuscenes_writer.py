@@ -34,7 +34,6 @@ class NuScenesWriter(Writer):
 
     def scenes(self) -> list[str]:
         """Return the scene names, ``synthetic-0001`` onwards, train scenes first."""
-        streets.check(self.parameters)
         total = self.parameters.train_scenes + self.parameters.val_scenes
         return [f"synthetic-{number:04d}" for number in range(1, total + 1)]
 

@@ -59,9 +59,8 @@ class SemanticKITTIWriter(Writer):
         """Return the sequence names, two digits each, train sequences first.
 
         Raises:
-            InputError: SemanticKITTI's split has fewer sequences than asked for, or `streets.check` fails.
+            InputError: SemanticKITTI's split has fewer sequences than asked for.
         """
-        streets.check(self.parameters)
         train, val = sorted(SPLITS["train"]), sorted(SPLITS["val"])
         for name, sequences in (("train_scenes", train), ("val_scenes", val)):
             if (wanted := getattr(self.parameters, name)) > len(sequences):

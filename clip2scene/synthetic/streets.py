@@ -3,8 +3,7 @@
 import numpy as np
 
 from clip2scene.config import Synthetic
-from clip2scene.errors import InputError
-from clip2scene.synthetic.categories import CATEGORIES, CLASSES, FLAT, category_id
+from clip2scene.synthetic.categories import CATEGORIES, FLAT, category_id
 from clip2scene.synthetic.parts import stack
 from clip2scene.synthetic.placement import CROSSING, LANE, PARKING, Layout, place_things
 from clip2scene.synthetic.world import Ground, Street, World
@@ -12,18 +11,6 @@ from clip2scene.synthetic.world import Ground, Street, World
 Rng = np.random.Generator
 
 _RESOLUTION = 0.15
-
-
-def check(parameters: Synthetic) -> None:
-    """Check the parameters beyond their types.
-
-    Raises:
-        InputError: `without` names the driveable surface, or something that is none of the 16 classes.
-    """
-    for name in parameters.without:
-        if name not in CLASSES or name == "driveable_surface":
-            valid = ", ".join(sorted(set(CLASSES) - {"driveable_surface"}))
-            raise InputError(f"synthetic.without: {name!r} cannot be left out; expected names among {valid}")
 
 
 def make_world(parameters: Synthetic, rng: Rng, seconds: float) -> World:

@@ -210,6 +210,11 @@ def remove_all(path):
     shutil.rmtree(path)
 
 
+def empty_folder(path):
+    shutil.rmtree(path)
+    path.mkdir()
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
@@ -220,7 +225,8 @@ def remove_all(path):
         ("08/calib.txt", cut_last_line, "has no line Tr; expected P2 and Tr"),
         ("08/calib.txt", cut_last_number, "expected lines of 12 numbers"),
         ("08/image_2/000000.png", empty, "not a whole image"),
-        ("", remove_all, "holds no sequence; expected scans, sequences/00/velodyne/000000.bin"),
+        ("", empty_folder, "holds no sequence; expected scans, sequences/00/velodyne/000000.bin"),
+        ("", remove_all, "no such file; expected the folder of the sequences"),
     ],
 )
 def test_damage_is_named_and_leaves_no_index(copy, tmp_path, name, damage, message):

@@ -1,5 +1,6 @@
 """The same bytes whatever the processor has and the environment says, with one and with more threads."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -60,3 +61,34 @@ def test_another_maker_changes_no_byte(expected, tmp_path, processor):
     found = primitives(tmp_path, 1, {"PRIMITIVES_EMULATED": "1"}, "qemu-x86_64", "-cpu", processor)
     assert expected.keys() - found.keys() == {"layers.grid sample"}
     assert found.items() <= expected.items()
+
+
+def study(folder: Path, threads: int, environment: dict[str, str]) -> dict[str, str]:
+    """Compute every stage of a small study; return the hash of each file that holds no times or places."""
+    folder.mkdir()
+    text = (HERE / "study/config.yaml").read_text()
+    (folder / "config.yaml").write_text(f"{text}threads: {threads}\n")
+    shutil.copy(HERE / "study/rows.tsv", folder)
+    command = [sys.executable, "-m", "clip2scene", "--config", "config.yaml"]
+    variables = os.environ | environment | {"NUMBA_CACHE_DIR": str(folder / "numba")}
+    for step in (["run", "main"], ["table", "main"]):
+        result = subprocess.run([*command, *step], cwd=folder, env=variables, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[-3000:]
+    made = [
+        *folder.glob("data/**/*"),
+        *folder.glob("results/runs/*/*"),
+        *folder.glob("results/table_per*.csv"),
+    ]
+    kept = (
+        path for path in made if path.is_file() and not path.name.startswith((".", "metrics", "run.json"))
+    )
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+@pytest.mark.workflow
+def test_every_stage_makes_the_same_bytes(tmp_path):
+    """Data, index, superpixels, teacher, encoder, texts, checkpoints, predictions and the table."""
+    expected = study(tmp_path / "one", 1, {})
+    names = {Path(name).name for name in expected}
+    assert {"checkpoint.pt", "text.pt", "confusion.npz", "superpixels.arrow", "table_per_class.csv"} <= names
+    assert study(tmp_path / "two", 2, OLD | NARROW) == expected

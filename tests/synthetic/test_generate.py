@@ -1,9 +1,12 @@
 """The synthetic data set in nuScenes' format, read back by the nuScenes devkit."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -23,6 +26,7 @@ from clip2scene.runs import Run
 from clip2scene.study import Study
 from clip2scene.synthetic.categories import CATEGORIES, CLASSES, prompt
 from clip2scene.synthetic.generate import generate
+from clip2scene.synthetic.nuscenes_writer import NuScenesWriter
 
 VERSION = "v1.0-tiny"
 TINY = Synthetic(train_scenes=1, val_scenes=1, keyframes=2, azimuth_steps=90, image_size=(72, 128))
@@ -127,9 +131,12 @@ def test_captions(root):
     assert (crops["y1"] <= 72).all()
 
 
-def test_nothing_is_left_of_a_failure(tmp_path):
-    with pytest.raises(InputError):
-        make(tmp_path / "data", seed=0, without=("moon",))
+def test_nothing_is_left_of_a_failure(tmp_path, monkeypatch):
+    """The disk is full when the scenes are written and the tables are not."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(NuScenesWriter, "finish", Mock(side_effect=full))
+    with pytest.raises(OSError, match="No space left"):
+        make(tmp_path / "data", seed=0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
-from clip2scene.config import DatasetConfig
+from clip2scene.config import DatasetConfig, Synthetic
 from clip2scene.datasets.semantickitti import ID_TO_CLASS, SemanticKITTI
 from clip2scene.errors import InputError
 from clip2scene.synthetic.generate import generate
@@ -88,10 +89,10 @@ def test_labels_are_semantickittis(tiny_kitti):
 
 def test_more_sequences_than_the_split_has_are_refused(tmp_path, tiny_kitti):
     for name, value, limit in (("train_scenes", 11, 10), ("val_scenes", 2, 1)):
-        parameters = tiny_kitti.synthetic.model_copy(update={name: value})
-        data = DatasetConfig(format="semantickitti", root=tmp_path / "data", synthetic=parameters)
-        with pytest.raises(
-            InputError, match=rf"synthetic\.{name}: {value} sequences; expected at most {limit}"
-        ):
-            generate(data, 0, 1)
+        with pytest.raises(ValidationError, match=f"{name}: found {value}; expected at most {limit}"):
+            Synthetic(format="semantickitti", **{name: value})
+    given = tiny_kitti.synthetic.model_dump(exclude={"val_scenes"})  # its default is nuScenes'
+    data = DatasetConfig(format="semantickitti", root=tmp_path / "data", synthetic=given)
+    with pytest.raises(InputError, match=r"synthetic\.val_scenes: 4 sequences; expected at most 1"):
+        generate(data, 0, 1)
     assert list(tmp_path.iterdir()) == []

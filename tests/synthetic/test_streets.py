@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from clip2scene.config import Synthetic
-from clip2scene.errors import InputError
 from clip2scene.seeding import generator
 from clip2scene.synthetic import streets
 from clip2scene.synthetic.camera import photograph
@@ -59,9 +59,10 @@ def test_an_empty_street():
     assert set(view.category.ravel()) == {0, category_id("driveable_surface")}
 
 
-def test_unknown_class_is_refused():
-    with pytest.raises(InputError, match="'cars' cannot be left out; expected names among barrier"):
-        streets.check(Synthetic(without=("cars",)))
+@pytest.mark.parametrize("name", ["cars", "driveable_surface"])
+def test_what_is_no_class_or_the_road_cannot_be_left_out(name):
+    with pytest.raises(ValidationError, match=f"'{name}' cannot be left out; expected names among barrier"):
+        Synthetic(without=(name,))
 
 
 def test_traffic_and_rain():
