@@ -1,7 +1,7 @@
 """Print the hashes of what the libraries compute that the workflow rests on, as JSON by name.
 
 A test runs this file in processes that are told to use other instructions, and under another processor. Its
-argument is the number of threads. Under QEMU 7.2, whose masked gathers are faulty, `EMULATED` leaves one out.
+argument is the number of threads.
 """
 
 import clip2scene  # noqa: F401 - first: it pins what the libraries below choose when they are loaded
@@ -28,7 +28,9 @@ from clip2scene.portable.operators import begin
 from clip2scene.sparse import Geometry
 
 EMULATED = "PRIMITIVES_EMULATED"
-"""Variable that says that the processor is emulated."""
+"""Variable that says that QEMU emulates the processor."""
+FAULTY = frozenset({"layers.grid sample", "in_numpy.tanh", "elementwise.tanh"})
+"""What QEMU 7.2 computes wrongly: it crashes in PyTorch's masked gathers, and NumPy's tanh exceeds 1."""
 
 
 def main(threads: int) -> dict[str, str]:
@@ -36,7 +38,8 @@ def main(threads: int) -> dict[str, str]:
     begin(Config.model_validate({"datasets": {"a": section}, "threads": threads}))
     torch.manual_seed(0)
     parts = (in_numpy, of_images, elementwise, reductions, layers, products, sparse, optimisers, drawn)
-    return {f"{part.__name__}.{name}": digest(value) for part in parts for name, value in part()}
+    found = {f"{part.__name__}.{name}": digest(value) for part in parts for name, value in part()}
+    return {name: value for name, value in found.items() if EMULATED not in os.environ or name not in FAULTY}
 
 
 def digest(value: Any) -> str:
