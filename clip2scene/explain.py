@@ -179,7 +179,7 @@ _FIELDS = {
     "target": "data", "pretrain": "data", "percent": "rule", "rule": "rule", "backbone": "backbone",
     "protocol": "method", "method": "method", "recipe": "method", "seed": "seed", "pretrain_seed": "seed",
 }  # fmt: skip
-_MACHINE = frozenset({"precision", "tf32", "threads", "processes", "backend"})
+_MACHINE = frozenset({"arithmetic", "precision", "tf32", "threads", "processes", "backend"})
 
 
 def _kind(setting: str) -> str:

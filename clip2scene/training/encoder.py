@@ -107,7 +107,7 @@ def train_encoder(images: list[Path], out: Path, config: ImageEncoder, seed: int
         images: Image files of any size.
         out: Checkpoint to write.
         config: Architecture and `config.training`.
-        seed: Seed; the same seed gives the same bytes at a fixed number of threads.
+        seed: Seed; the same seed gives the same bytes; with native arithmetic, at a fixed number of threads.
 
     Returns:
         ``loss``, ``invariance``, ``variance`` and ``covariance`` of each step.

@@ -102,7 +102,7 @@ def train_teacher(captions: Sequence[Path], out: Path, config: Teacher, seed: in
             ``name``, the class that the caption describes.
         out: Checkpoint to write.
         config: Architecture and `config.training`.
-        seed: Seed; the same seed gives the same bytes at a fixed number of threads.
+        seed: Seed; the same seed gives the same bytes; with native arithmetic, at a fixed number of threads.
 
     Returns:
         ``loss`` and ``accuracy`` of each step. Accuracy is the share of crops whose best-scoring caption
