@@ -125,7 +125,7 @@ class Pretraining(Section):
     merge_sweeps: bool = False
     """The sweeps of a sample are one cloud to the network, rather than one each (Table 3's "merged")."""
     augmentation: Literal["sample", "cloud"] = "sample"
-    """What has a rotation, flips and crops of images of its own: a sample; or each of its clouds, as in
+    """Unit that has a rotation, flips and crops of images of its own: a sample; or each of its clouds, as in
     CLIP2Scene's code, so that there are as many crops of every image."""
     prompts: Literal["", "nuscenes", "semantickitti", "scannet", "cityscapes", "all"] = ""
     """Classes that CLIP tells apart, if not the data set's own (Table 3). all: those of nuScenes,

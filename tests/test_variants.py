@@ -23,7 +23,7 @@ SAID = {
     "sweeps_1_prompts_all": {"sweeps": 1, "prompts": "all"},
     "teacher_at_crop_size": {},
 }
-"""What each preset says of the pre-training of CLIP2Scene."""
+"""Changes that each preset makes to the pre-training of CLIP2Scene."""
 
 
 @pytest.fixture(scope="module", params=["config.yaml", "paper.yaml"])
@@ -49,7 +49,7 @@ def test_a_preset_changes_what_it_names_and_nothing_else(config, name):
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("recipe", ["paper", "released", "fixed"])
 def test_nothing_stronger_undoes_a_preset(config, name, recipe):
-    """What prevails over the section `pretrain`: a recipe, `by_method` and the data set's own settings."""
+    """A recipe, `by_method` and the data set's own settings prevail over the section `pretrain`."""
     base = config.pretraining("nuscenes", "clip2scene", recipe).model_dump()
     varied = config.varied(name).pretraining("nuscenes", "clip2scene", recipe).model_dump()
     assert {key: value for key, value in varied.items() if base[key] != value} == SAID[name]

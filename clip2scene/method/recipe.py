@@ -145,7 +145,7 @@ RELEASED_TRAINING: dict[str, Any] = {
     "augmentation": "cloud",
     "optimiser": {"schedule": "epoch"},
 }
-"""What ``released`` repeats of that code beyond the losses, as keys of the section `pretrain`.
+"""Keys of the section `pretrain` in which ``released`` repeats that code beyond the losses.
 
 * Augmentation (pretrain/dataloader_nuscenes.py ``__getitem__``): every sweep is rotated and flipped by
   itself, and sees crops of its own of the keyframe's images: the teacher runs on K times as many images.

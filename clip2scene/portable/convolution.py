@@ -27,7 +27,7 @@ Pair = tuple[int, int]
 
 
 class Grid(NamedTuple):
-    """Where the patch of an output pixel lies; pairs are along y and x.
+    """Place of the patch of an output pixel; pairs are along y and x.
 
     Output pixel y has the input pixels (y * stride - padding + k * dilation) / gap for k < kernel; those that
     lie outside or are no integer count as zero.

@@ -21,7 +21,7 @@ from clip2scene.reporting.palettes import palette_of
 
 @dataclass(frozen=True)
 class Wishes:
-    """What to write of each scan.
+    """Files to write of each scan.
 
     Attributes:
         out: Folder to write into.

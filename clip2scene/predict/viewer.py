@@ -30,7 +30,7 @@ RADIUS = 0.06
 
 @dataclass(frozen=True)
 class Choice:
-    """What to look at.
+    """Things to look at.
 
     Attributes:
         frames: Ids of keyframes; none: `count` of them, evenly spaced.

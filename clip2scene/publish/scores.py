@@ -12,7 +12,7 @@ from clip2scene.study import Study
 
 @dataclass(frozen=True)
 class Score:
-    """What one run says of a network.
+    """Scores of a network in one run.
 
     Attributes:
         run: The run that predicts.

@@ -1,4 +1,4 @@
-"""What a study cost: Snakemake's `benchmark:` files, a line of JSON a job."""
+"""Cost of a study: Snakemake's `benchmark:` files, a line of JSON a job."""
 
 import json
 from pathlib import Path

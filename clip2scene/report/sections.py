@@ -24,7 +24,7 @@ PREDICTS = "confusion.npz"
 
 @dataclass(frozen=True)
 class Section:
-    """What the report says of a run.
+    """Section of the report on a run.
 
     Attributes:
         run: The run.

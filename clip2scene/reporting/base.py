@@ -58,7 +58,7 @@ class Prediction:
 
     @property
     def by_scene(self) -> bool:
-        """Whether scenes are resampled; keyframes are where there are fewer than `FEWEST_SCENES`."""
+        """True if scenes are resampled; keyframes are where there are fewer than `FEWEST_SCENES`."""
         return len(set(self.scenes)) >= FEWEST_SCENES
 
     def totals(self, points: str = "") -> np.ndarray:

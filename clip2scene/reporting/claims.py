@@ -36,7 +36,7 @@ class Claim(Section):
     seeds: int = Field(default=8, ge=FIRST_LOOK, le=100)
     """Number of seeds at which the test ends at the latest; it is planned before the first look."""
     printed: str = ""
-    """Where the claim is made."""
+    """Place at which the claim is made."""
 
     @model_validator(mode="after")
     def _readable(self) -> "Claim":

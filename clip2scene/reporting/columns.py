@@ -10,7 +10,7 @@ from clip2scene.files import atomic
 from clip2scene.reporting.statistics import FEWEST_SCENES, PERMUTATIONS, RESAMPLES
 
 OVER_SCENES = f"over scenes (over keyframes where there are fewer than {FEWEST_SCENES})"
-"""What intervals and paired tests are over, for the heads of tables."""
+"""Sentence for the heads of tables: the units that intervals and paired tests are over."""
 _INTERVAL = (
     f"95 % bootstrap interval over `unit` ({RESAMPLES} resamples): how it would vary on another validation "
     "set of this kind, for the networks as they were trained"

@@ -1,4 +1,4 @@
-"""What the documentation says that can be checked: code blocks, commands, links, paths."""
+"""Parts of the documentation that can be checked: code blocks, commands, links, paths."""
 
 import re
 import shlex

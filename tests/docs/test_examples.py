@@ -79,7 +79,7 @@ def shell(tmp_path_factory) -> Shell:
 
 @pytest.fixture(scope="module")
 def method(shell) -> dict[str, str]:
-    """What the commands of the tutorial on methods print."""
+    """Output of the commands of the tutorial on methods."""
     return shell.follow("add_a_method.md")
 
 

@@ -24,7 +24,7 @@ COMMANDS = [(page, command) for page in PAGES for command in commands(page)]
 OUTSIDE = {"uv", "conda", "docker", "apptainer", "source"}
 """Programs whose command lines are not parsed; the files that they name are checked."""
 MADE = ("results/", "data/", ".venv/")
-"""Where files are made or downloaded to."""
+"""Folders that files are made in or downloaded to."""
 
 
 def name(value: object) -> str:

@@ -32,7 +32,7 @@ ABLATIONS = {
     "fusion_with_pixels": {"fusion": "pixels_and_points"},
     "switch_of_pairs": {"self_training_granularity": "pair"},
 }
-"""What each ending of a recipe's name says, in the fields of a recipe."""
+"""Fields of a recipe that each ending of its name changes."""
 
 
 def endings():

@@ -30,7 +30,9 @@ from clip2scene.sparse import Geometry
 EMULATED = "PRIMITIVES_EMULATED"
 """Variable that says that QEMU emulates the processor."""
 FAULTY = frozenset({"layers.grid sample", "in_numpy.tanh", "elementwise.tanh"})
-"""What QEMU 7.2 computes wrongly: it crashes in PyTorch's masked gathers, and NumPy's tanh exceeds 1."""
+"""Primitives that QEMU 7.2 computes wrongly.
+
+It crashes in PyTorch's masked gathers, and NumPy's tanh exceeds 1."""
 
 
 def main(threads: int) -> dict[str, str]:

@@ -19,7 +19,9 @@ OLD = {
     "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
     "OPENBLAS_CORETYPE": "Nehalem",
 }
-"""What a user may have set, and what an old processor would choose. All but oneDNN's and MKL's are pinned."""
+"""Variables that a user may have set, to what an old processor would choose.
+
+All but oneDNN's and MKL's are pinned."""
 NARROW = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+lzcnt,+movbe,+popcnt,+sse4.2",

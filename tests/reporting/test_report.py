@@ -49,7 +49,7 @@ ROWS = [
 
 
 class Page(HTMLParser):
-    """What a page names, links to and loads, and its tables."""
+    """Names, links, loaded addresses and tables of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

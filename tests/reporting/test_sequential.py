@@ -40,7 +40,7 @@ def test_levels_of_all_looks_add_up():
 
 
 def test_the_first_look_that_decides_counts():
-    """What comes later, such as seeds that were added for another claim, does not change the answer."""
+    """Later seeds, such as those added for another claim, do not change the answer."""
     decided = decide([5.0, 5.1, 4.9], 0, 5)
     assert decided.status == "holds"
     assert decide([5.0, 5.1, 4.9, -40, -40], 0, 5) == decided
