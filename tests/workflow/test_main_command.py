@@ -41,7 +41,8 @@ def test_tables_equal_mlflow(finished):
 
 def test_pictures_are_drawn(finished):
     names = {path.stem for path in (finished.results / "figures").glob("*.png")}
-    assert {"pixels-nuscenes", "label-fractions-nuscenes-scene_skip"} <= names
+    scenes = {f"scene-nuscenes-1-{view}" for view in ("above", "3d", "cameras", "sweeps")}
+    assert scenes | {"label-fractions-nuscenes-scene_skip"} <= names
     assert any(name.startswith("annotation_free-clip2scene-fixed") for name in names)
     assert any(name.startswith("pretrain-ppkt") for name in names)
 
