@@ -5,6 +5,7 @@ The long test takes as many kills as the environment variable CLIP2SCENE_KILLS s
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -41,7 +42,8 @@ def kill(process: subprocess.Popen) -> bool:
 
 
 def wait_for_a_job(process: subprocess.Popen, log: Path) -> None:
-    while process.poll() is None and "localrule" not in (text := log.read_text()) and "rule " not in text:
+    """Wait until Snakemake says that a job has started."""
+    while process.poll() is None and not re.search(r"^Job \d+:", log.read_text(), re.MULTILINE):
         time.sleep(0.1)
 
 
