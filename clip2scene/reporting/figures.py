@@ -47,7 +47,7 @@ def draw_figures(study: Study, out: Path, palette: str = "official") -> list[Pat
     for target in dict.fromkeys(cell.experiment.target for cell in cells):
         drawn += draw_scenes(study, target, _sources(cells, target), out, palette)
     for run in runs:
-        title = f"{run.title} (run {run.key}){_synthetic(study, run)}"
+        title = f"{run.title} (run {run.key}){synthetic_note(study, run)}"
         if run.kind == "annotation_free" and scans_in(run_folder(study.config, run)):
             drawn.append(draw_run(study, run, title, out / f"{run.name}.png", palette))
         log = run_folder(study.config, run) / "metrics.jsonl"
@@ -56,10 +56,10 @@ def draw_figures(study: Study, out: Path, palette: str = "official") -> list[Pat
     return [*drawn, *draw_fractions(cells, out)]
 
 
-def _synthetic(study: Study, run: Run) -> str:
+def synthetic_note(study: Study, run: Run) -> str:
     """Return the end of a title that says that a run's data are synthetic, if they are."""
     datasets = study.configuration(run.variant).datasets
-    used = {run.target, run.pretrain} - {""}
+    used = f"{run.target} {run.pretrain}".split()  # a teacher or encoder learns from several
     return f", {SYNTHETIC_DATA}" if any(datasets[name].synthetic for name in used) else ""
 
 

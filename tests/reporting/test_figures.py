@@ -12,7 +12,7 @@ from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.datasets.semantickitti import SemanticKITTI
 from clip2scene.evaluation.kept import Scan, write_scan
 from clip2scene.reporting.base import read_cells
-from clip2scene.reporting.figures import draw_figures, draw_fractions, draw_scans
+from clip2scene.reporting.figures import draw_figures, draw_fractions, draw_scans, synthetic_note
 from clip2scene.reporting.palettes import palette_of
 from clip2scene.reporting.pictures import SYNTHETIC_DATA, class_legend, class_panel, draw_cameras
 
@@ -188,3 +188,17 @@ def test_names_of_figures_say_what_they_show(tmp_path, make_study, finish):
     first, second = (study.cell(experiment)[0] for experiment in study.experiments)
     assert first.name == f"annotation_free-clip2scene-fixed-{first.key}"
     assert second.name == f"annotation_free-clip2scene-fixed-one-{second.key}"
+
+
+@pytest.mark.parametrize("made", [None, {}])
+def test_a_run_over_two_data_sets_is_synthetic_if_one_of_them_is(make_study, tmp_path, made):
+    roots = {
+        "nuscenes": {"root": str(tmp_path / "streets"), "pretrain_split": "train"},
+        "scannet": {"format": "scannet", "root": str(tmp_path / "rooms"), "pretrain_split": "train"},
+    }
+    roots["scannet"] |= {"version": "scans", "synthetic": made}
+    row = TUNED | {"method": "slidr", "pretrain": "nuscenes", "pretrain_seeds": "0"}
+    study = make_study(tmp_path, row, datasets=roots, image_encoder={"datasets": ["nuscenes", "scannet"]})
+    (encoder,) = (run for run in study.runs.values() if run.kind == "encoder")
+    assert encoder.pretrain == "nuscenes scannet"
+    assert synthetic_note(study, encoder) == ("" if made is None else f", {SYNTHETIC_DATA}")
