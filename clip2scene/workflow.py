@@ -20,6 +20,7 @@ from clip2scene.errors import InputError
 from clip2scene.files import lock, read_object, write_json
 from clip2scene.machine import gpu_nodes
 from clip2scene.provenance import code_hash, digest
+from clip2scene.reporting.base import get_table
 from clip2scene.reporting.registry import all_names, summary_names, table_entry
 from clip2scene.runs import Run
 from clip2scene.stages.base import Stage, get_stage
@@ -191,6 +192,20 @@ class Workflow(Study):
             current = shown.exists() and read_object(shown).get("study") == self.name
             if not (current and note.exists() and all(path.exists() for path in self.receipts(table))):
                 write_json(note, {"study": self.name})
+
+    def reported(self, dag: Any) -> list[str]:
+        """Return the tables that a report waits for: those that the workflow makes anyway, and the main one.
+
+        Args:
+            dag: Snakemake's ``workflow.dag_settings``, with the targets that were asked for.
+        """
+        if dag.target_jobs:
+            return []  # a job of its own on a cluster: what it waits for is there
+        asked = {Path(target) for target in dag.targets or ["all"]}
+        if Path("all") in asked or "main" not in self.tables:
+            return list(self.tables)
+        files = {name: {self.config.results / file for file in get_table(name).files} for name in self.tables}
+        return [name for name in self.tables if name == "main" or asked & files[name]]
 
     def beside(self, tables: Iterable[str]) -> str:
         """Return a digest of the tables that are there, but for some: the report shows them as they are."""

@@ -18,24 +18,14 @@ rule figures:
         "clip2scene figures 2> {log:q}"
 
 
-# Tables that this workflow makes anyway. None is made for the report alone, but for the main one.
-def reported():
-    if workflow.dag_settings.target_jobs:
-        return []  # a job of its own on a cluster: what it waits for is there
-    asked = {Path(target) for target in workflow.dag_settings.targets or ["all"]}
-    every = study.tables if Path("all") in asked or "main" not in study.tables else []
-    return every or [
-        name
-        for name in study.tables
-        if name == "main"
-        or asked & {settings.results / file for file in get_table(name).files}
-    ]
-
-
+# It waits for the tables that this workflow makes anyway. None is made for it alone, but for the main one.
 rule report_page:
     input:
         rules.figures.output if "main" in study.tables else [],
-        lambda w: [layout.shown(settings, name) for name in reported()],
+        lambda w: [
+            layout.shown(settings, name)
+            for name in study.reported(workflow.dag_settings)
+        ],
     output:
         report(
             settings.results / "report.html",
@@ -49,7 +39,7 @@ rule report_page:
         "../environment.yml"
     params:
         code=page_stamp(),
-        beside=lambda w: study.beside(reported()),
+        beside=lambda w: study.beside(study.reported(workflow.dag_settings)),
     message:
         "Write {output}"
     shell:

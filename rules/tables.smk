@@ -49,7 +49,8 @@ for name in study.tables:
         conda:
             "../environment.yml"
         params:
-            table=name,
+            # a function, as the lint takes the name `results` for the start of a path
+            table=lambda w, name=name: name,
             study=study.name,
             code=study.table_stamp(name),
         message:

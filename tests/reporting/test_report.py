@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -338,3 +339,21 @@ def test_it_opens_in_a_browser(report, width, tmp_path):
     assert found["tables"] == len(Page(report).tables)
     assert found["searches"] > found["tables"]
     assert found["sideways"] <= 0
+
+
+def test_the_report_waits_for_the_tables_that_are_made_anyway(make_study, tmp_path):
+    workflow = Workflow(
+        make_study(
+            tmp_path,
+            TUNED | {"method": "random", "percent": "100", "seeds": "0", "tables": "main cross_domain"},
+        ).config
+    )
+
+    def reported(*targets: str, jobs: tuple[str, ...] = ()) -> set[str]:
+        return set(workflow.reported(SimpleNamespace(targets=targets, target_jobs=jobs)))
+
+    results = workflow.config.results
+    assert reported() == reported("all") == set(workflow.tables) > {"main", "cross_domain"}
+    assert reported(f"{results}/report.html") == reported(f"{results}/table_main.csv") == {"main"}
+    assert reported(f"{results}/table_cross_domain.csv") == {"main", "cross_domain"}
+    assert reported(jobs=("report_page",)) == set()
