@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.library import Library, get_kernel
 
 from clip2scene.config import Config
+from clip2scene.errors import InputError
 from clip2scene.portable import functions
 from clip2scene.portable.convolution import Grid, convolve, weight_gradient
 from clip2scene.portable.pins import refuse_deviations
@@ -201,9 +202,13 @@ def _grid(weight: Tensor, *pairs: list[int]) -> Grid:
 
 
 def _require_image(image: Tensor, weight: Tensor, transposed: bool, groups: int) -> None:
-    """Refuse convolutions that none of our networks has."""
+    """Refuse convolutions that none of our networks has.
+
+    Raises:
+        InputError: it is of another kind; a network that the configuration names may have such.
+    """
     if image.ndim != 4 or transposed or groups != 1 or image.shape[1] != weight.shape[1]:
-        raise NotImplementedError(
+        raise InputError(
             f"expected a convolution of images in one group, found {'transposed, ' * transposed}{groups} "
             f"groups, {list(image.shape)} and {list(weight.shape)}; arithmetic: native has every kind"
         )

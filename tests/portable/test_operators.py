@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from clip2scene.errors import InputError
 from clip2scene.portable import functions, operators
 
 
@@ -89,7 +90,7 @@ def test_other_types_are_multiplied_as_before():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(RuntimeError, match=r"mm: found shapes that do not fit: \[2, 3\] and \[2, 3\]"):
         torch.mm(torch.zeros(2, 3), torch.zeros(2, 3))
-    with pytest.raises(NotImplementedError, match="in one group, found 2 groups"):
+    with pytest.raises(InputError, match="in one group, found 2 groups"):
         F.conv2d(torch.zeros(1, 4, 5, 5), torch.zeros(4, 2, 3, 3), groups=2)
 
 
