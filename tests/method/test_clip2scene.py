@@ -192,7 +192,7 @@ def test_kl_distillation_replaces_both_losses(build, make_batch, base):
 def test_self_training_replaces_the_teachers_labels(build, make_batch):
     method, batch = build("fixed_self_training_only"), make_batch()
     before = method.training_step(batch, START)
-    after = method.training_step(batch, replace(START, epoch=10))
+    after = method.training_step(batch, replace(START, epoch=15))
     assert after["semantic"] < before["semantic"]  # its own predictions have the smallest cross-entropy
     assert torch.equal(after["spatial_temporal"], before["spatial_temporal"])
 
