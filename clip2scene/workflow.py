@@ -68,35 +68,32 @@ class Workflow(Study):
     @cached_property
     def tables(self) -> list[str]:
         """Tables that the table of experiments has rows for: those that its rows name, and summaries."""
-        used = {table for experiment in self.experiments for table in experiment.tables}
-        return [name for name in all_names() if name in used or name in summary_names()]
+        return [name for name in all_names() if name in self._named or name in summary_names()]
+
+    @cached_property
+    def _named(self) -> list[str]:
+        """Tables that rows name, in the order in which they come."""
+        return list(dict.fromkeys(table for experiment in self.experiments for table in experiment.tables))
 
     @cached_property
     def jobs(self) -> dict[str, list[Run]]:
         """Jobs by name: the runs that share a process, each after those it reads from.
 
-        Runs of one method share a job where their stage allows it, and a run that reads from one of them
-        joins it: so a network is tuned and predicts in one process.
+        Runs of one method share a job where their stages allow it: so a network is pre-trained, tuned and
+        judged from every seed in one process.
         """
         groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-        group_of: dict[str, tuple[str, ...]] = {}
         for run in self.runs.values():
-            group = self._group(run)
-            for parent in self.parents(run).values():
-                if group[0] != "alone" and group_of[parent.key][0] != "alone":
-                    group = group_of[parent.key]
-            group_of[run.key] = group
-            groups[group].append(run)
+            groups[self._group(run)].append(run)
         return {self._name(runs): runs for runs in groups.values()}
 
     def _group(self, run: Run) -> tuple[str, ...]:
         if not (self.config.share_process and get_stage(run.kind).shares_process):
             return ("alone", run.key)
-        # of the tables that rest on it the largest, so that the main table's runs are not split up
-        named = [name for name in self.tables if name not in summary_names()]
-        mine = (name for name in named if run.key in self._of_table[name])
-        table = max(mine, key=lambda name: len(self._of_table[name]))
-        return ("shared", run.kind, run.method, run.recipe, run.variant, run.backbone, run.pretrain, table)
+        # A table's jobs compute what it or an earlier table rests on, and nothing more. No two jobs wait for
+        # each other: a run is in all tables of those that read from it, so that its first comes no later.
+        table = next(name for name in self._named if run.key in self._of_table[name])
+        return ("shared", run.method, run.recipe, run.variant, run.backbone, run.pretrain, table)
 
     @cached_property
     def _of_table(self) -> dict[str, dict[str, Run]]:

@@ -113,6 +113,7 @@ class Pretrain(base.Stage):
     function: ClassVar[str] = "clip2scene.training.pretrain:compute"
     message: ClassVar[str] = "Pre-train"
     gpu: ClassVar[bool] = True
+    shares_process: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     priority: ClassVar[int] = 1
 
