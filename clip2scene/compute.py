@@ -44,7 +44,7 @@ def compute(study: Study, run: Run, processes: int = 1, part: str = "") -> None:
         check_before_training(study, run)
     task = _task(study, run, processes, part)
     if not first:
-        _call(task)
+        call_stage(task)
         return
     lock, what = layout.lock(study.config, run), f"{run.kind} {run.key}"
     fingerprint = task.record.identity.fingerprint
@@ -54,12 +54,12 @@ def compute(study: Study, run: Run, processes: int = 1, part: str = "") -> None:
             if not task.record.description.exists():
                 task.record.begin(task.config, "cpu")
         with locked(lock.with_stem(f"{run.key}-{part}"), f"{what}, part {part}"):
-            _call(task)
+            call_stage(task)
         return
     with locked(lock, what):
         adopt(study.config, run, fingerprint)
         if not study.finished(run):
-            _call(task)
+            call_stage(task)
 
 
 def adopt(config: Config, run: Run, fingerprint: str) -> None:
@@ -98,7 +98,7 @@ def _task(study: Study, run: Run, processes: int, part: str) -> Task:
     return Task(study.configuration(run.variant), run, record, study.inputs(run), processes, part)
 
 
-def _call(task: Task) -> None:
+def call_stage(task: Task) -> None:
     """Call the function of the run's stage."""
     stage = get_stage(task.run.kind)
     keep_freed_memory()
