@@ -12,8 +12,8 @@ from clip2scene import layout
 from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.record import RunRecord
-from clip2scene.reporting.mlflow_sink import send
 from clip2scene.study import Study
+from clip2scene.tracking.sync import sync
 
 COLUMNS = "protocol method recipe backbone pretrain target percent rule pretrain_seeds seeds variant tables"
 ROW = ("finetune", "random", "", "spvcnn", "", "nuscenes", "100", "", "", "0", "", "")
@@ -44,7 +44,7 @@ def send_to(study, uri):
     study.config = study.config.model_copy(update={"tracking": tracking})
     start = time.monotonic()
     with pytest.raises(InputError) as error:
-        send(study)
+        sync(study)
     message = str(error.value)
     assert "\n" not in message
     assert "; expected " in message
@@ -91,7 +91,7 @@ STORES = [
     ("https://", NOTHING, "names no server"),
     ("http:///path", NOTHING, "names no server"),
     ("http://[bad", NOTHING, "Invalid IPv6 URL"),
-    ("postgresql://u@localhost/x", NOTHING, "No module named 'psycopg2'; expected the driver"),
+    ("mssql+pyodbc://u@localhost/x", NOTHING, "No module named 'pyodbc'; expected the driver"),
     ("postgresql+nope://u@localhost/x", NOTHING, "sqlalchemy"),
     ("sqlite:////proc/nope/store.db", NOTHING, "No such file or directory: '/proc/nope'"),
     ("sqlite:///store.db", lambda path: path.write_text("text " * 100), "found a file that is no SQL"),
@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_no_half_made_store(study, tmp_path):
     assert {path.name for path in (tmp_path / "mlx").iterdir()} <= {"store.db.lock"}
     tracking = study.config.tracking.model_copy(update={"uri": "sqlite:///mlx/store.db"})
     study.config = study.config.model_copy(update={"tracking": tracking})
-    assert len(send(study)) == 1
+    assert len(sync(study).ids) == 1
     assert not (tmp_path / "mlruns").exists()
 
 
@@ -155,6 +155,6 @@ def test_a_damaged_file_of_a_run_is_named(study, tmp_path, name, content, messag
     tracking = study.config.tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/store.db"})
     study.config = study.config.model_copy(update={"tracking": tracking})
     with pytest.raises(InputError) as error:
-        send(study)
+        sync(study)
     assert message in str(error.value)
     assert "tracking.uri" not in str(error.value)  # the store is not to blame

@@ -18,14 +18,14 @@ from sqlalchemy import create_engine, text
 
 from clip2scene import layout
 from clip2scene.errors import InputError
-from clip2scene.reporting.mlflow_sink import send
 from clip2scene.runs import flat
+from clip2scene.tracking.sync import sync
 
 RANDOM = {
     "protocol": "finetune", "method": "random", "backbone": "spvcnn", "target": "nuscenes",
     "percent": "100", "seeds": "0 1",
 }  # fmt: skip
-SEND = "import sys; from clip2scene.cli import main; main(['--config', sys.argv[1], 'mlflow'])"
+SEND = "import sys; from clip2scene.cli import main; main(['--config', sys.argv[1], 'sync'])"
 
 
 @pytest.fixture
@@ -41,10 +41,23 @@ def client_of(study):
     return client, client.get_experiment_by_name(study.config.tracking.experiment).experiment_id
 
 
+def send(study):
+    """Send a study; return MLflow's id of every run."""
+    return sync(study).ids
+
+
 def everything(study):
-    """Return all that MLflow holds: its runs by their id."""
+    """Return all that MLflow holds but for parents: its runs by their id."""
     client, experiment = client_of(study)
-    return {run.info.run_id: run for run in client.search_runs([experiment], max_results=1000)}
+    found = client.search_runs([experiment], max_results=1000)
+    return {run.info.run_id: run for run in found if "row_key" not in run.data.tags}
+
+
+def parents(study):
+    """Return the parents that MLflow holds, by their name."""
+    client, experiment = client_of(study)
+    found = client.search_runs([experiment], max_results=1000)
+    return {run.info.run_name: run for run in found if "row_key" in run.data.tags}
 
 
 def predictions(study):
@@ -67,19 +80,18 @@ def test_store_equals_files_and_sending_twice_changes_nothing(study):
         tags = mirrored.data.tags
         assert (tags["run_key"], tags["kind"], tags["study"]) == (key, run.kind, study.name)
         assert tags["fingerprint"] == written["fingerprint"]
-        assert tags["mlflow.runName"] == run.name
+        assert tags["mlflow.source.name"] == f"clip2scene run {key}"
+        assert tags["mlflow.source.git.commit"] == 40 * "c"
         expected = flat({**written["fields"], "settings": written["settings"]})
         assert mirrored.data.params == {name: str(value) for name, value in expected.items()}
         files = {item.path for item in client.list_artifacts(number)}
         if run.kind == "predict":
-            assert mirrored.data.metrics["final/all/miou"] == pytest.approx(0.30 + 0.02 * run.seed)
-            assert mirrored.data.metrics["final/all/iou/traffic_cone"] == pytest.approx(
-                0.30 + 0.02 * run.seed
-            )
-            assert "final/all/iou/bus" not in mirrored.data.metrics  # neither labelled nor predicted
+            assert mirrored.data.metrics["mIoU"] == pytest.approx(30 + 2 * run.seed)
+            assert mirrored.data.metrics["IoU/traffic_cone"] == pytest.approx(30 + 2 * run.seed)
+            assert "IoU/bus" not in mirrored.data.metrics  # neither labelled nor predicted
             assert files == {"run.json", "metrics.json"}
         else:
-            assert mirrored.data.metrics["final/losses/loss"] == 0.5
+            assert mirrored.data.metrics["final_loss"] == 0.5
             history = client.get_metric_history(number, "loss")
             assert [(metric.step, metric.value) for metric in history] == [(0, 1.0), (1, 0.5)]
             assert files == {"run.json", "metrics.json", "metrics.jsonl"}
@@ -97,9 +109,10 @@ def test_a_run_that_was_sent_in_part_is_sent_again(study):
     ids = send(study)
     client, _ = client_of(study)
     run = predictions(study)[0]
-    client.set_terminated(ids[run.key], status="KILLED")
+    client.update_run(ids[run.key], status="RUNNING")
     again = send(study)
     assert again[run.key] != ids[run.key]
+    assert sorted(everything(study)) == sorted(again.values())  # the half is gone
     assert {key: number for key, number in again.items() if key != run.key} == {
         key: number for key, number in ids.items() if key != run.key
     }
@@ -116,10 +129,10 @@ def test_another_result_of_a_run_supersedes_the_first_until_it_comes_back(study,
     there = everything(study)
     assert there[first[run.key]].data.tags["superseded"] == "True"
     assert there[second[run.key]].data.tags.get("superseded", "False") == "False"
-    assert "superseded" not in there[first[other.key]].data.tags
+    assert there[first[other.key]].data.tags["superseded"] == "False"
     assert there[first[run.key]].info.lifecycle_stage == "active"
-    assert there[first[run.key]].data.metrics["final/all/miou"] == pytest.approx(0.30)
-    assert there[second[run.key]].data.metrics["final/all/miou"] == pytest.approx(0.50)
+    assert there[first[run.key]].data.metrics["mIoU"] == pytest.approx(30)
+    assert there[second[run.key]].data.metrics["mIoU"] == pytest.approx(50)
 
     write_run(study, run, {"all": scored(30)})  # as if `superseded` had given it back
     assert send(study) == first
@@ -132,12 +145,14 @@ def test_another_result_of_a_run_supersedes_the_first_until_it_comes_back(study,
 def test_another_definition_of_the_metric_is_another_result(study, monkeypatch):
     """Its numbers would differ from those that were sent."""
     first = send(study)
-    monkeypatch.setattr("clip2scene.reporting.mlflow_sink.code_hash", lambda *modules: "another")
+    monkeypatch.setattr("clip2scene.tracking.sync.code_hash", lambda *modules: "another")
     second = send(study)
     assert first.keys() == second.keys()
-    assert set(first.values()).isdisjoint(second.values())
     there = everything(study)
-    assert {there[number].data.tags["superseded"] for number in first.values()} == {"True"}
+    for key, number in first.items():
+        scored = study.runs[key].kind == "predict"
+        assert (second[key] != number) == scored
+        assert there[number].data.tags["superseded"] == str(scored)
 
 
 def test_of_two_that_send_at_once_one_waits(study):

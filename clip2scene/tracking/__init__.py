@@ -1,0 +1,1 @@
+"""MLflow, the mirror of the run files: finished runs are sent to it, and tables never read it."""
