@@ -45,9 +45,11 @@ class Tracking(Section):
     """MLflow, the mirror of the run files."""
 
     uri: str = "sqlite:///results/mlflow.db"
-    """Tracking store."""
+    """Tracking store: a file, or the address of a server or database."""
     experiment: Line = Field(default="clip2scene", max_length=200)
     """Experiment that runs are sent to."""
+    checkpoints: bool = False
+    """Send weights too: a model in MLflow otherwise says where its checkpoint lies, and its hash."""
 
     @field_validator("uri")
     @classmethod

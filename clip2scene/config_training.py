@@ -19,10 +19,22 @@ def _rising(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
+def _scheduled(steps: int) -> int:
+    """Refuse ten steps, at which torch's OneCycleLR divides by zero: a rise of a tenth takes no step."""
+    if steps == 10:
+        raise ValueError(
+            "found 10; expected fewer or more, as the learning rate's schedule has none for 10 steps"
+        )
+    return steps
+
+
+Steps = Annotated[Positive, AfterValidator(_scheduled)]
+
+
 class TeacherTraining(Section):
     """Contrastive training of the embedded teacher on crops and captions of synthetic images."""
 
-    steps: Positive = 500
+    steps: Steps = 500
     """Optimiser steps."""
     batch_size: Count = 32
     """Crops a step."""
@@ -51,7 +63,7 @@ class Teacher(Section):
 class EncoderTraining(Section):
     """Self-supervised training of the embedded image encoder."""
 
-    steps: Positive = 50
+    steps: Steps = 50
     """Optimiser steps."""
     batch_size: Count = 16
     """Images a step."""

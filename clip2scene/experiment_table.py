@@ -99,6 +99,8 @@ def _check(config: Config, e: Experiment) -> None:
         if clash := config.checkpoints.keys() & set(recipes):
             raise InputError(f"checkpoints: {clash.pop()}: a recipe of {e.method} has this name")
         _known(e.recipe, [*recipes, *config.checkpoints] if e.pretrain else recipes, "recipe")
+        if start := config.checkpoints.get(e.recipe):
+            _known(start.recipe, ["", *recipes], f"checkpoints.{e.recipe}.recipe")
     if (bool(e.pretrain) and e.recipe not in config.checkpoints) != bool(e.pretrain_seeds):
         raise InputError("pretrain_seeds are given where a network is pre-trained, and only there")
     protocol.check(config, e)

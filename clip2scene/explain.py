@@ -8,7 +8,7 @@ from typing import Any
 from clip2scene import layout
 from clip2scene.errors import InputError
 from clip2scene.reporting.attribution import attribution
-from clip2scene.run_files import read_description
+from clip2scene.run_files import read_description, state
 from clip2scene.runs import Run, flat
 from clip2scene.study import Study
 
@@ -72,8 +72,9 @@ def provenance(study: Study, run: Run, config: str) -> Iterator[str]:
         paths.setdefault(parent.key, path)
     for parent in study.with_parents([run])[:-1]:
         folder = layout.run_folder(study.config, parent)
-        there = read_description(folder) or {"status": "-"}
-        yield f"  {parent.key}  {there['status']:8}  {paths[parent.key]}: {parent.kind}: {parent.title}"
+        there = read_description(folder) or {}
+        how_far = state(study.config, parent)
+        yield f"  {parent.key}  {how_far:8}  {paths[parent.key]}: {parent.kind}: {parent.title}"
         for name, sha in there.get("files", {}).items():
             yield f"    {folder / name}  sha256 {sha[:12]}"
     yield from _outside(study, run)
@@ -93,7 +94,7 @@ def _state(study: Study, run: Run) -> Iterator[str]:
     if there is None:
         yield "was never computed"
         return
-    yield f"status {there['status']}, fingerprint {there['fingerprint'][:12]}"
+    yield f"status {state(study.config, run)}, fingerprint {there['fingerprint'][:12]}"
     dirty = " with changes that were not committed" if there.get("dirty") else ""
     yield f"seed {there['seed']}, commit {there.get('commit', 'unknown')}{dirty}"
     names = ("device", "machine", "threads", "started", "ended")

@@ -126,6 +126,18 @@ def lock(path: str | Path, what: str) -> IO[str]:
     return file
 
 
+def held(path: str | Path) -> bool:
+    """Say whether a process, this one included, holds a lock; see `lock`."""
+    try:
+        with Path(path).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # it is held, or the file system cannot say
+        return True
+    return False
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all; keys keep their order."""
     with atomic(path) as temporary:

@@ -88,7 +88,7 @@ def _check_server(uri: str) -> None:
     except (OSError, ValueError) as error:
         print(
             f"warning: tracking.uri: {uri} does not answer ({error}); runs are computed all the same, and "
-            "`clip2scene mlflow` sends them later",
+            "`clip2scene sync` sends them later",
             file=sys.stderr,
             flush=True,
         )

@@ -50,6 +50,11 @@ class Identity:
     reads: Mapping[str, str] = field(default_factory=dict)
     survey: str = ""
 
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> "Identity":
+        """Return the identity that a finished run's ``run.json`` holds."""
+        return cls(**{name: description[name] for name in cls.__dataclass_fields__ if name in description})
+
     def values(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         values = {

@@ -2,13 +2,17 @@
 
 import json
 from datetime import datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from clip2scene import layout
+from clip2scene.config import Config
 from clip2scene.errors import InputError
-from clip2scene.files import read_json, read_object, read_text, sha256
+from clip2scene.files import held, read_json, read_object, read_text, sha256
+from clip2scene.runs import Run
 
 
 def _iso(value: str) -> str:
@@ -74,6 +78,21 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     return values
 
 
+def state(config: Config, run: Run) -> str:
+    """Return how far a run is.
+
+    Returns:
+        ``finished``; ``running``, if a process is at it; ``stopped``, if it was killed or ended in an error,
+        and goes on when it is computed again; ``-``, if it was never started.
+    """
+    there = read_description(layout.run_folder(config, run))
+    if there is None or there["status"] == "finished":
+        return there["status"] if there else "-"
+    lock = layout.lock(config, run)
+    parts = lock.parent.glob(f"{lock.stem}-*.lock")
+    return "running" if any(map(held, [lock, *parts])) else "stopped"
+
+
 def finished(folder: Path, fingerprint: str | None = None) -> bool:
     """Say whether a folder holds a finished run, of this fingerprint if one is given, with all its files."""
     values = read_description(folder)
@@ -83,6 +102,18 @@ def finished(folder: Path, fingerprint: str | None = None) -> bool:
         and fingerprint in (None, values["fingerprint"])
         and all((folder / name).is_file() for name in values["files"])
     )
+
+
+def refuse_missing(folder: Path, pattern: str) -> None:
+    """Raise an InputError if a file of this pattern that ``run.json`` lists is gone.
+
+    Whoever shows what a run left, and takes the files that are there, would leave it out in silence.
+    """
+    for name in (read_description(folder) or {}).get("files", {}):
+        if fnmatch(name, pattern) and not (folder / name).is_file():
+            raise InputError(
+                f"{folder / name}: no such file, though run.json lists it; expected what the run wrote"
+            )
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

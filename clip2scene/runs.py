@@ -53,7 +53,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """A short name for files and MLflow: stage, method, recipe, variant and key."""
+        """A short name for files: stage, method, recipe, variant and key."""
         words = (self.kind, self.protocol, self.method, self.recipe, self.variant, self.key)
         return "-".join(word for word in words if word)
 

@@ -1,4 +1,4 @@
-# Pictures: scenes in every view with each prediction, label fractions, losses of training; and the report.
+# Pictures: scenes in every view with each prediction; and the report.
 
 
 rule figures:

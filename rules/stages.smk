@@ -2,8 +2,11 @@
 # It declares a receipt: Snakemake deletes what is declared before it starts a job, and runs are never deleted.
 
 
-# None where Snakemake computes nothing, as with --unlock and --report. `workflow.cores` would refuse that.
-cores = workflow.resource_settings.cores or 1
+# None on a cluster, and where Snakemake computes nothing, as with --unlock and --report: `workflow.cores` would
+# refuse that. A cluster's job sees its whole node, but may take what was asked for when it was submitted.
+cores = None if workflow.remote_exec else workflow.resource_settings.cores
+cores = cores or settings.threads
+asked = planned(study)
 
 for name, stage in study.stages.items():
     processes = settings.processes if stage.gpu else 1
@@ -35,6 +38,7 @@ for name, stage in study.stages.items():
             "../environment.yml"
         threads: cores if stage.cores else settings.threads * processes
         resources:
+            **asked,
             gpu=study.gpu * processes if stage.gpu else 0,
         params:
             runs=lambda w: study.keys(w.job),
@@ -44,8 +48,9 @@ for name, stage in study.stages.items():
             stamp=lambda w: study.stamp(w.job),
         message:
             "{params.what} (progress: {log})"
+        # `exec`: a signal to all processes of a job ends a shell before the run has saved its state
         shell:
-            "{params.program} run {params.runs:q} --receipt {output:q} --processes {params.processes}"
+            "exec {params.program} run {params.runs:q} --receipt {output:q} --processes {params.processes}"
             " 2> {log:q}"
 
     if stage.parts and not settings.share_process:
@@ -67,6 +72,8 @@ for name, stage in study.stages.items():
             conda:
                 "../environment.yml"
             threads: settings.threads
+            resources:
+                **asked,
             params:
                 runs=lambda w: study.keys(w.job),
                 what=lambda w: study.what(w.job),

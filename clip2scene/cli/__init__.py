@@ -8,18 +8,21 @@ import gc
 import clip2scene.cli.interpreter  # noqa: F401 - first: it refuses versions of Python that the rest does not run on
 from clip2scene.cli.base import main
 from clip2scene.cli.checkpoints import export_checkpoint, import_checkpoint
+from clip2scene.cli.completion import completion
 from clip2scene.cli.data import check_data, index, subset, superpixels, synthesize, text_embeddings
 from clip2scene.cli.networks import predict, submit, view
+from clip2scene.cli.planning import pilot, plan
 from clip2scene.cli.publishing import import_published, publish
 from clip2scene.cli.results import (
     collect,
     decide,
     explain,
     figures,
-    mlflow,
     reference,
     report,
     schema,
+    show,
+    sync,
     table,
     verify,
 )
@@ -30,8 +33,8 @@ __all__ = ["main"]
 gc.set_threshold(50_000)  # what torch's import makes stays: to look through it takes half a second
 for command in (
     synthesize, index, subset, superpixels, text_embeddings, check_data,
-    run, runs, why, clean,
-    table, collect, explain, decide, figures, report, mlflow, verify, reference, schema,
+    run, runs, why, clean, pilot, plan,
+    table, show, collect, explain, decide, figures, report, sync, verify, reference, schema, completion,
     import_checkpoint, export_checkpoint,
     predict, submit, view, publish, import_published,
 ):  # fmt: skip

@@ -1,5 +1,7 @@
 """The group of commands, and what its commands share."""
 
+import os
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -9,7 +11,7 @@ import click
 from clip2scene.config import load_config
 from clip2scene.errors import InputError, unknown
 from clip2scene.reporting.registry import all_names
-from clip2scene.runs import Run
+from clip2scene.runs import KEY_LENGTH, Run
 from clip2scene.study import Study
 
 
@@ -52,6 +54,10 @@ class _Group(click.Group):
             if error.filename is None and error.strerror is None:
                 raise
             message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        except ImportError as error:
+            if "failed to map segment" not in str(error):
+                raise
+            message = f"{error}; expected more memory for this process (see `ulimit -v`)"
         _close_progress_bars()
         click.echo(f"error: {' '.join(message.split())}", err=True)
         sys.exit(2)
@@ -100,14 +106,20 @@ def main(context: click.Context, path: str) -> None:
     """
     if not path:
         raise InputError("--config: found an empty path; expected a YAML file")
+    if not sys.stderr.isatty():  # a progress bar in a log file: a line every 10 s
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     context.obj = path
 
 
-dataset_argument = click.argument("dataset")
-table_argument = click.argument("table")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 processes_option = click.option(
     "--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="Worker processes."
 )
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a help text that shows command lines as they are."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
 def study_of(path: str) -> Study:
@@ -134,19 +146,26 @@ def known_table(table: str) -> str:
     return table
 
 
-def one_run(study: Study, key: str) -> Run:
-    """Return the run of a key.
+def find_run(study: Study, text: str) -> Run:
+    """Return the run that a key, or a name that ends in a key, stands for.
 
     Raises:
-        InputError: the study has no such run; the nearest key is given.
+        InputError: the study has no such run; the nearest is named.
     """
+    key = key_of(text)
     if key not in study.runs:
-        raise unknown(f"{study.config.experiments}: run", key, study.runs)
+        names = [name for run in study.runs.values() for name in (run.key, run.name)]
+        raise unknown(f"{study.config.experiments}: run", text, names)
     return study.runs[key]
 
 
+def key_of(text: str) -> str:
+    """Return the key that a run's name ends in, as files and MLflow have it; any other text as it is."""
+    return text.rpartition("-")[2] if re.fullmatch(rf".+-[0-9a-f]{{{KEY_LENGTH}}}", text) else text
+
+
 def select(study: Study, names: Iterable[str]) -> list[Run]:
-    """Return the runs that keys, or names of stages or tables, stand for; a run after those it reads from.
+    """Return the runs that names of runs, stages or tables stand for; a run after those it reads from.
 
     Raises:
         InputError: a name stands for no run of the study; the nearest name is given.
@@ -154,8 +173,8 @@ def select(study: Study, names: Iterable[str]) -> list[Run]:
     chosen: set[str] = set()
     kinds = {run.kind for run in study.runs.values()}
     for name in names:
-        if name in study.runs:
-            chosen.add(name)
+        if key_of(name) in study.runs:
+            chosen.add(key_of(name))
         elif name in kinds:
             chosen |= {key for key, run in study.runs.items() if run.kind == name}
         elif name in all_names():

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import click
 
-from clip2scene.cli.base import data_set
+from clip2scene.cli.base import data_set, examples
 from clip2scene.errors import InputError, unknown
 
 
-@click.command("import-checkpoint")
+@click.command(
+    "import-checkpoint",
+    epilog=examples(
+        "clip2scene --config config/paper.yaml import-checkpoint minkunet_slidr_1gpu.pt data/slidr.pt \\",
+        "    --method slidr --backbone res16unet34c --dataset nuscenes",
+    ),
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--method", required=True, help="Registered method that trained it, e.g. slidr.")
@@ -40,7 +46,10 @@ def import_checkpoint(
     click.echo(f"only in {file}, kept for export: {', '.join(parts.rest) or 'none'}")
 
 
-@click.command("export-checkpoint")
+@click.command(
+    "export-checkpoint",
+    epilog=examples("clip2scene export-checkpoint results/runs/1f2e3d4c5b6a/checkpoint.pt spvcnn.pt"),
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 def export_checkpoint(file: Path, out: Path) -> None:

@@ -2,7 +2,8 @@
 
 import click
 
-from clip2scene.cli.base import data_set, dataset_argument, processes_option, study_of
+from clip2scene.cli.base import data_set, examples, processes_option, study_of
+from clip2scene.cli.completion import completing, dataset_argument, datasets
 from clip2scene.compute import compute
 from clip2scene.datasets.rules import RULES, SMALLEST, id_file, skip_of
 from clip2scene.errors import InputError, unknown
@@ -10,7 +11,9 @@ from clip2scene.method.spec import method_names, method_spec
 from clip2scene.runs import Run
 
 
-@click.command()
+@click.command(
+    epilog=examples("clip2scene synthesize nuscenes", "clip2scene synthesize scannet --processes 4")
+)
 @dataset_argument
 @processes_option
 @click.pass_obj
@@ -30,8 +33,14 @@ def synthesize(path: str, dataset: str, processes: int) -> None:
     click.echo(study.configuration().datasets[dataset].root)
 
 
-@click.command("check-data")
-@click.argument("datasets", nargs=-1)
+@click.command(
+    "check-data",
+    epilog=examples(
+        "clip2scene --config config/paper.yaml check-data",
+        "clip2scene --config config/paper.yaml check-data nuscenes --thorough --processes 8",
+    ),
+)
+@click.argument("datasets", nargs=-1, shell_complete=completing(datasets))
 @click.option("--thorough", is_flag=True, help="Read every file, rather than see that it is there.")
 @processes_option
 @click.pass_context
@@ -50,7 +59,7 @@ def check_data(context: click.Context, datasets: tuple[str, ...], thorough: bool
     context.exit(0 if complete else 1)
 
 
-@click.command()
+@click.command(epilog=examples("clip2scene index nuscenes"))
 @dataset_argument
 @click.pass_obj
 def index(path: str, dataset: str) -> None:
@@ -60,7 +69,9 @@ def index(path: str, dataset: str) -> None:
     click.echo(study.index(dataset))
 
 
-@click.command()
+@click.command(
+    epilog=examples("clip2scene subset nuscenes frame_skip 1", "clip2scene subset scannet file:ids.txt 20")
+)
 @dataset_argument
 @click.argument("rule")
 @click.argument("percent")
@@ -91,7 +102,7 @@ def _share(rule: str, percent: str) -> float:
     return share
 
 
-@click.command()
+@click.command(epilog=examples("clip2scene superpixels nuscenes --processes 4"))
 @dataset_argument
 @click.option("--method", default="slidr", show_default=True, help="Method with SLIC's parameters.")
 @processes_option
@@ -105,7 +116,7 @@ def superpixels(path: str, dataset: str, method: str, processes: int) -> None:
     compute(study, study.keyed(Run("superpixels", method=method, target=dataset)), processes)
 
 
-@click.command("text-embeddings")
+@click.command("text-embeddings", epilog=examples("clip2scene text-embeddings nuscenes"))
 @dataset_argument
 @click.pass_obj
 def text_embeddings(path: str, dataset: str) -> None:

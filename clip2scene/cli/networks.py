@@ -1,18 +1,16 @@
 """Commands that use finished networks: label scans, enter benchmarks, look."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from clip2scene.cli.base import study_of
+from clip2scene.cli.base import examples, find_run, json_option, study_of
+from clip2scene.cli.completion import completing, datasets, runs
 from clip2scene.errors import InputError, unknown
-from clip2scene.runs import Run
-from clip2scene.study import Study
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+run_argument = click.argument("name", metavar="RUN", shell_complete=completing(runs))
 
 
 def palette_option(command: Callable) -> Callable:
@@ -26,11 +24,6 @@ def palette_option(command: Callable) -> Callable:
         show_default=True,
         help="Colours of the classes: the data set's own, or ones that colour-blind readers tell apart.",
     )(command)
-
-
-def examples(*lines: str) -> str:
-    """Return the end of a help text that shows command lines as they are."""
-    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
 class Listing(click.Command):
@@ -49,19 +42,6 @@ class Listing(click.Command):
         return super().parse_args(ctx, spread)
 
 
-def find_run(study: Study, text: str) -> Run:
-    """Return the run that a key, or a name that ends in a key, stands for.
-
-    Raises:
-        InputError: the study has no such run; the nearest is named.
-    """
-    key = text.rpartition("-")[2]
-    if key not in study.runs:
-        names = [name for run in study.runs.values() for name in (run.key, run.name)]
-        raise unknown(f"{study.config.experiments}: run", text, names)
-    return study.runs[key]
-
-
 @click.command(
     cls=Listing,
     epilog=examples(
@@ -71,7 +51,10 @@ def find_run(study: Study, text: str) -> Run:
     ),
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--run", "name", required=True, help="Key or name of a finished run, or a published folder.")
+@click.option(
+    "--run", "name", required=True, shell_complete=completing(runs),
+    help="Key or name of a finished run, or a published folder.",
+)  # fmt: skip
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -90,7 +73,11 @@ def find_run(study: Study, text: str) -> Run:
 )
 @click.option("--words", multiple=True, metavar="TEXT...", help="Free text in place of the classes.")
 @click.option(
-    "--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Best points a text to name."
+    "--top",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Points to name, a text.",
 )
 @click.option(
     "--intensity",
@@ -119,14 +106,15 @@ def predict(
     for a network of RGB-D scans). Intensity is brought to the scale on which the network was trained.
 
     With --words, which goes after FILES, a pre-trained network compares its features with free text: labels
-    are the best text of each point; similarities, the best points and a picture are written too.
+    are the best text of each point. Similarity, relevancy (how much better a text fits a point than the
+    classes do), the most relevant points and a picture are written too.
     """
     from clip2scene.predict.files import Wishes, predict_files
 
     network = _network(path, name)
     if words:
         network = network.with_words(words)
-    wishes = Wishes(out, tuple(dict.fromkeys(formats)), palette, intensity, bool(words), top)
+    wishes = Wishes(out, tuple(dict.fromkeys(formats)), palette, intensity, top)
     with _bar("predict", "scan", len(files)) as bar:
         report = predict_files(network, files, wishes, bar)
     if as_json:
@@ -140,7 +128,9 @@ def predict(
         if item["unmeasured"]:
             click.echo(f"  {item['unmeasured']:,} points that are not numbers have class 0")
         for word, points in item.get("top", {}).items():
-            best = "; ".join(f"{point['point']} at {point['at']} ({point['similarity']})" for point in points)
+            best = "; ".join(
+                f"{point['point']} at {point['at']} ({point['relevancy']:.2f})" for point in points
+            )
             click.echo(f"  {word}: {best}")
         click.echo(f"  {', '.join(item['written'].values())}")
 
@@ -158,10 +148,10 @@ def _network(path: str, name: str):  # noqa: ANN202 - torch is imported only whe
 
 
 def _bar(name: str, unit: str, total: int):  # noqa: ANN202
-    """Return a progress bar on standard error; in a log file it updates every 10 s."""
+    """Return a progress bar on standard error."""
     from tqdm import tqdm
 
-    return tqdm(desc=name, unit=unit, total=total, mininterval=0.1 if sys.stderr.isatty() else 10)
+    return tqdm(desc=name, unit=unit, total=total)
 
 
 @click.command(
@@ -170,9 +160,13 @@ def _bar(name: str, unit: str, total: int):  # noqa: ANN202
         "clip2scene submit 1f2e3d4c5b6a semantickitti.zip",
     )
 )
-@click.argument("name", metavar="RUN")
+@run_argument
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--dataset", help="Key of `datasets` that holds the split; the run's by default.")
+@click.option(
+    "--dataset",
+    shell_complete=completing(datasets),
+    help="Key of `datasets` that holds the split; the run's by default.",
+)
 @click.option("--split", default="test", show_default=True, help="Split to predict.")
 @json_option
 @click.pass_obj
@@ -208,7 +202,7 @@ def submit(path: str, name: str, out: Path, dataset: str | None, split: str, as_
         "clip2scene view 1f2e3d4c5b6a --frames 20 --save scenes.rrd",
     )
 )
-@click.argument("name", metavar="RUN")
+@run_argument
 @click.option("--frame", "frames", multiple=True, help="Id of a keyframe; may be repeated.")
 @click.option("--frames", "count", type=click.IntRange(1, 10_000), default=4, show_default=True,
               help="Number of keyframes, evenly spaced, if none is named.")  # fmt: skip

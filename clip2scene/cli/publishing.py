@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from clip2scene.cli.base import study_of
-from clip2scene.cli.networks import examples, find_run
+from clip2scene.cli.base import examples, find_run, study_of
+from clip2scene.cli.completion import completing, published_tables, runs
 from clip2scene.reporting.registry import table_names
 
 
@@ -15,7 +15,7 @@ from clip2scene.reporting.registry import table_names
         "clip2scene publish main published/table_main",
     )
 )
-@click.argument("what")
+@click.argument("what", shell_complete=completing(runs, published_tables))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.pass_obj
 def publish(path: str, what: str, folder: Path) -> None:
@@ -30,8 +30,8 @@ def publish(path: str, what: str, folder: Path) -> None:
     if what in table_names():
         from clip2scene.publish.crate import publish_table
 
-        runs = publish_table(study, what, folder)
-        click.echo(f"{folder}: table {what} with {runs} runs, as RO-Crate")
+        count = publish_table(study, what, folder)
+        click.echo(f"{folder}: table {what} with {count} runs, as RO-Crate")
         return
     run = find_run(study, what)
     if run.kind in ("subset", "index"):

@@ -1,18 +1,20 @@
 """Commands that only read finished runs: tables, figures, MLflow, verification."""
 
+import json
 from pathlib import Path
 
 import click
 
 from clip2scene import layout
-from clip2scene.cli.base import known_table, one_run, processes_option, study_of, table_argument
+from clip2scene.cli.base import examples, find_run, json_option, known_table, processes_option, study_of
+from clip2scene.cli.completion import completing, runs, table_argument, tables
 from clip2scene.cli.networks import palette_option
 from clip2scene.config import Config, load_config
 from clip2scene.errors import InputError
 from clip2scene.files import write_json
 
 
-@click.command()
+@click.command(epilog=examples("clip2scene table main"))
 @table_argument
 @click.pass_obj
 def table(path: str, table: str) -> None:
@@ -33,10 +35,11 @@ def collect(path: str, table: str, out: Path) -> None:
     write(study_of(path), known_table(table), out)
 
 
-@click.command()
-@click.argument("tables", nargs=-1)
+@click.command(epilog=examples("clip2scene verify", "clip2scene verify main --json"))
+@click.argument("names", metavar="[TABLES]...", nargs=-1, shell_complete=completing(tables))
+@json_option
 @click.pass_context
-def verify(context: click.Context, tables: tuple[str, ...]) -> None:
+def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Recompute every number of TABLES (all that are there) from the files that they name.
 
     Checks the hash of every file of every run, and names each cell that differs. The exit code is 1 if
@@ -47,18 +50,29 @@ def verify(context: click.Context, tables: tuple[str, ...]) -> None:
 
     study = study_of(context.obj)
     there = [name for name in all_names() if layout.shown(study.config, name).exists()]
-    if not (tables or there):
+    if not (names or there):
         raise InputError(f"{study.config.results}: holds no table; write one with `clip2scene table TABLE`")
-    problems = []
-    for name in [known_table(name) for name in tables] or there:
-        found = check(study, name)
-        click.echo(f"{name}: {len(found)} differences" if found else f"{name}: verified")
-        problems += found
+    found = {name: check(study, name) for name in [known_table(name) for name in names] or there}
+    problems = [problem for listed in found.values() for problem in listed]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        context.exit(1 if problems else 0)
+    for name, listed in found.items():
+        click.echo(f"{name}: {len(listed)} differences" if listed else f"{name}: verified")
     click.echo("\n".join(problems), nl=bool(problems))
     context.exit(1 if problems else 0)
 
 
-@click.command()
+@click.command(epilog=examples("clip2scene show"))
+@click.pass_obj
+def show(path: str) -> None:
+    """Print the main table, where it lies, and what to do next."""
+    from clip2scene.reporting.terminal import shown
+
+    click.echo("\n".join(shown(study_of(path))))
+
+
+@click.command(epilog=examples("clip2scene reference"))
 @click.option("--write", is_flag=True, help="Make the tables that are there the reference.")
 @click.pass_context
 def reference(context: click.Context, write: bool) -> None:
@@ -79,7 +93,9 @@ def reference(context: click.Context, write: bool) -> None:
     context.exit(0 if lines[-1] == tables.IDENTICAL else 1)
 
 
-@click.command()
+@click.command(
+    epilog=examples("clip2scene decide paper_nuscenes_1", "clip2scene decide paper_nuscenes_1 --minutes 30")
+)
 @click.argument("claim")
 @click.option("--seeds", type=int, help="Stop at this many seeds a row; at most what the claim plans.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Start no further seed after so long.")
@@ -97,12 +113,14 @@ def decide(path: str, claim: str, seeds: int | None, minutes: float | None, proc
         click.echo(line)
 
 
-@click.command()
-@click.argument("first")
-@click.argument("second", required=False)
+@click.command(
+    epilog=examples("clip2scene explain 1f2e3d4c5b6a", "clip2scene explain 1f2e3d4c5b6a 6a5b4c3d2e1f")
+)
+@click.argument("first", metavar="RUN", shell_complete=completing(runs))
+@click.argument("second", metavar="[OTHER]", required=False, shell_complete=completing(runs))
 @click.pass_obj
 def explain(path: str, first: str, second: str | None) -> None:
-    """Say where the run FIRST comes from and how to make it again; or how SECOND differs from it.
+    """Say where RUN comes from and how to make it again; or how OTHER differs from it.
 
     Of two runs: every difference, in the order in which it is likely to matter, the difference of their mIoU
     with its interval, and the classes and scenes that it comes from. `clip2scene runs` lists the keys.
@@ -110,16 +128,16 @@ def explain(path: str, first: str, second: str | None) -> None:
     from clip2scene.explain import compare, provenance
 
     study = study_of(path)
-    runs = [one_run(study, key) for key in (first, second) if key]
-    lines = compare(study, *runs) if second else provenance(study, runs[0], path)
+    chosen = [find_run(study, text) for text in (first, second) if text]
+    lines = compare(study, *chosen) if second else provenance(study, chosen[0], path)
     click.echo("\n".join(lines))
 
 
-@click.command()
+@click.command(epilog=examples("clip2scene figures", "clip2scene figures --palette colour-blind"))
 @palette_option
 @click.pass_obj
 def figures(path: str, palette: str) -> None:
-    """Draw scenes, label-fraction curves and training curves of the main table's runs."""
+    """Draw scenes as the main table's runs see them: from above, in 3D, in each camera."""
     from clip2scene.reporting.figures import draw_figures
 
     study = study_of(path)
@@ -128,7 +146,7 @@ def figures(path: str, palette: str) -> None:
     write_json(receipt, {"study": study.name, "files": [str(file) for file in drawn]})
 
 
-@click.command()
+@click.command(epilog=examples("clip2scene report"))
 @click.pass_obj
 def report(path: str) -> None:
     """Write report.html: every table, curve, scene and run of the study on one page that loads nothing.
@@ -144,18 +162,22 @@ def report(path: str) -> None:
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-@click.command()
+@click.command(epilog=examples("clip2scene sync"))
 @click.pass_obj
-def mlflow(path: str) -> None:
-    """Send the finished runs of the study to MLflow, making or migrating the store first."""
-    from clip2scene.reporting.mlflow_sink import send
+def sync(path: str) -> None:
+    """Send finished runs to MLflow, except for those that it has, making or migrating the store first.
+
+    Snakemake does so after a workflow. Sent again, nothing changes; after a failure, the rest is sent.
+    """
+    from clip2scene.tracking.sync import sync as send
 
     study = study_of(path)
-    ids = send(study)
-    write_json(layout.receipt(study.config, f"mlflow-{study.name}"), ids)
+    report = send(study)
+    write_json(layout.receipt(study.config, f"mlflow-{study.name}"), report.ids)
+    click.echo(f"{report.sent} runs sent, {len(report.ids) - report.sent} were there: {report.link}")
 
 
-@click.command()
+@click.command(epilog=examples("clip2scene schema config/schema.json"))
 @click.argument("out", type=click.Path(path_type=Path))
 def schema(out: Path) -> None:
     """Write the JSON schema of the configuration to OUT."""

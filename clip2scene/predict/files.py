@@ -1,4 +1,4 @@
-"""`clip2scene predict`: files of labels, similarities and pictures for files of scans."""
+"""`clip2scene predict`: files of labels, relevancies and pictures for files of scans."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from clip2scene.errors import InputError
 from clip2scene.files import write_json
-from clip2scene.predict.label import Clouds, classes_of, scores_of, top_points
+from clip2scene.predict.label import Clouds, classes_of, relevancy, scores_of, top_points
 from clip2scene.predict.network import Network
 from clip2scene.predict.outputs import refuse_foreign_classes, write_coloured, write_label, write_npy
 from clip2scene.predict.scans import frame_of, read_scan_file
@@ -28,7 +28,6 @@ class Wishes:
         formats: Of `clip2scene.predict.outputs.FORMATS`.
         palette: One of `clip2scene.reporting.palettes.PALETTES`.
         largest: Largest intensity that the sensor gives; None: as the format or the values say.
-        words: Whether the classes are free text, of which similarities are written too.
         top: Number of points to name that fit each text best.
     """
 
@@ -36,7 +35,6 @@ class Wishes:
     formats: tuple[str, ...]
     palette: str = "official"
     largest: float | None = None
-    words: bool = False
     top: int = 5
 
 
@@ -91,6 +89,7 @@ def _predict(network: Network, path: Path, wishes: Wishes, colours: np.ndarray) 
     scan = read_scan_file(path, wishes.largest)
     frame, measured, words = frame_of(scan, network.reader)
     (scores,) = scores_of(network, Clouds(network, 1, lambda _: frame, path.parent))
+    scores, prompts = scores[:, : len(network.classes)], scores[:, len(network.classes) :]
     labels = np.zeros(len(scan.points), np.uint8)
     labels[measured] = classes_of(scores)
     counts = np.bincount(labels, minlength=len(network.classes) + 1)
@@ -113,21 +112,22 @@ def _predict(network: Network, path: Path, wishes: Wishes, colours: np.ndarray) 
     written = {form: stem.with_name(f"{stem.name}.{form}") for form in wishes.formats}
     for form, out in written.items():
         writers[form](out)
-    if wishes.words:
-        similar = np.full((len(labels), len(network.classes)), np.nan, np.float32)
-        similar[measured] = scores.numpy()
-        best = top_points(scores.numpy(), wishes.top)
-        written["similarity"] = stem.with_name(f"{stem.name}.similarity.npy")
-        written["picture"] = stem.with_name(f"{stem.name}.similarity.png")
-        write_npy(written["similarity"], similar)
-        pictures.draw_similarities(
-            frame.points, scores.numpy(), network.classes, best, title, written["picture"]
-        )
+    if network.rivals is not None:
+        relevant = relevancy(scores, prompts, network.rivals)
+        best = top_points(relevant, wishes.top)
+        for name, values in (("similarity", scores.numpy()), ("relevancy", relevant)):
+            written[name] = stem.with_name(f"{stem.name}.{name}.npy")
+            everywhere = np.full((len(labels), len(network.classes)), np.nan, np.float32)
+            everywhere[measured] = values
+            write_npy(written[name], everywhere)
+        written["picture"] = stem.with_name(f"{stem.name}.relevancy.png")
+        pictures.draw_relevancies(frame.points, relevant, network.classes, best, title, written["picture"])
         report["top"] = {
             word: [
                 {
                     "point": int(measured[point]),
                     "at": [round(float(value), 3) for value in frame.points[point]],
+                    "relevancy": round(float(relevant[point, number]), 4),
                     "similarity": round(float(scores[point, number]), 4),
                 }
                 for point in points

@@ -15,6 +15,9 @@ from clip2scene.pairing.samples import _sample as voxelised
 from clip2scene.predict.network import Network
 from clip2scene.training.loading import batch_bytes, loaded
 
+TEMPERATURE = 10.0
+"""Factor of similarities in `relevancy` (LERF, lerf/encoders/openclip_encoder.py)."""
+
 
 class Clouds(torch.utils.data.Dataset[Batch]):
     """Frames as a network sees them: one cloud each, neither augmented nor labelled."""
@@ -64,11 +67,32 @@ def classes_of(scores: Tensor) -> np.ndarray:
     return (scores.argmax(dim=1) + 1).to(torch.uint8).numpy()
 
 
+def relevancy(words: Tensor, prompts: Tensor, rivals: np.ndarray) -> np.ndarray:
+    """Return how much better each word fits each point than the names of the classes do.
+
+    A similarity alone ranks points badly: some points are similar to every text. LERF (Kerr et al., ICCV
+    2023, section 3.3) therefore compares a word with four phrases ("object", "things", "stuff", "texture"),
+    each by a softmax at temperature 1/10, and keeps the worst comparison. Here a word is compared with the
+    prompts of the classes, all in one softmax, as in CLIP's zero-shot classifier. A word that means the same
+    as a prompt then shares with it instead of being ruled out by it.
+
+    Args:
+        words: [N, W] similarities of the words.
+        prompts: [N, C] similarities of the prompts.
+        rivals: [W, C] bool, prompts that each word competes with: those that are not the word itself.
+
+    Returns:
+        [N, W] float32, 0 to 1.
+    """
+    own, others = torch.exp(TEMPERATURE * words), torch.exp(TEMPERATURE * prompts)
+    return (own / (own + others @ torch.from_numpy(rivals).float().T)).numpy()
+
+
 def top_points(scores: np.ndarray, count: int) -> np.ndarray:
     """Return the numbers of the `count` points that fit each word best, the best first.
 
     Args:
-        scores: [N, W] similarities.
+        scores: [N, W], see `relevancy`.
         count: How many; all points if there are fewer.
 
     Returns:

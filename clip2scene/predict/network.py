@@ -49,6 +49,10 @@ class Network:
         describe: Scores [V, W] of the voxels of a batch for texts [W, D]; None if its features are not
             aligned with text.
         teacher: CLIP checkpoint whose text tower embeds words; None if there is none.
+        prompts: Names of the C classes as they were embedded; none if features are not aligned with text.
+        texts: Embeddings of the prompts, [C, D] float32; None if there are none.
+        rivals: [W, C] bool, prompts that each of W words competes with; None unless the classes are words. If
+            they are, `score` gives similarities [V, W + C], of the words and of the prompts.
     """
 
     title: str
@@ -62,6 +66,9 @@ class Network:
     device: torch.device
     describe: Callable[[Batch, Tensor], Tensor] | None = None
     teacher: Path | None = None
+    prompts: tuple[str, ...] = ()
+    texts: Tensor | None = None
+    rivals: np.ndarray | None = None
 
     def with_words(self, words: Sequence[str]) -> "Network":
         """Return the network with free text in place of its classes.
@@ -83,7 +90,8 @@ class Network:
         if self.teacher is None or not self.teacher.is_file():
             found = self.teacher or "no teacher"
             raise InputError(f"--words: {found}: no such file; expected the CLIP model that embeds text")
-        texts = text_embeddings(self.teacher, [without_article(word) for word in words]).to(self.device)
+        names = [without_article(word) for word in words]
+        texts = torch.cat([text_embeddings(self.teacher, names).to(self.device), self.texts])
         colours = np.resize(SAFE_COLOURS, (len(words), 3))
         describe = self.describe
         return replace(
@@ -92,6 +100,7 @@ class Network:
             classes=tuple(words),
             colours=colours,
             score=lambda batch: describe(batch, texts),
+            rivals=np.array([[_spelt(name) != _spelt(prompt) for prompt in self.prompts] for name in names]),
         )
 
 
@@ -99,6 +108,11 @@ def without_article(text: str) -> str:
     """Return a text without the article that it begins with."""
     first, _, rest = text.strip().partition(" ")
     return rest.strip() if first.lower() in ("a", "an", "the") and rest.strip() else text.strip()
+
+
+def _spelt(name: str) -> str:
+    """Return a name as it is compared: a word is no rival of the class of its name."""
+    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def load_network(study: Study, run: Run) -> Network:
@@ -208,4 +222,6 @@ def aligned_network(config: Config, run: Run, checkpoint: Path, text: Path, teac
         device=device,
         describe=describe,
         teacher=teacher,
+        prompts=prompts,
+        texts=embeddings,
     )

@@ -15,7 +15,8 @@ class Licence:
     """Terms of a data set.
 
     Attributes:
-        id: Identifier that the Hugging Face Hub knows; ``other`` if it knows none.
+        id: Identifier of the Hugging Face Hub (huggingface/hub-docs, docs/hub/repositories-licenses.md);
+            ``other`` if it knows none.
         name: The terms in words.
         link: Where they are; empty if nowhere.
     """
@@ -27,14 +28,19 @@ class Licence:
 
 SYNTHETIC = Licence("apache-2.0", "Apache License 2.0 (made by this software)", "")
 _KNOWN: dict[type[Dataset], Licence] = {
+    # The page gives CC BY-NC-SA 4.0, and conditions of its own beside it.
     NuScenes: Licence(
         "cc-by-nc-sa-4.0", "nuScenes terms of use, CC BY-NC-SA 4.0", "https://www.nuscenes.org/terms-of-use"
     ),
+    # Scans and images: CC BY-NC-SA 3.0 (www.cvlibs.net/datasets/kitti). Labels: CC BY-NC-SA 4.0
+    # (semantic-kitti.org/dataset.html#licence). What is made of both may be under 4.0: section 4(b) of 3.0
+    # allows "a later version of this License with the same License Elements".
     SemanticKITTI: Licence(
-        "cc-by-nc-sa-3.0",
-        "KITTI and SemanticKITTI, CC BY-NC-SA 3.0",
-        "https://www.semantic-kitti.org/dataset.html",
+        "cc-by-nc-sa-4.0",
+        "SemanticKITTI, CC BY-NC-SA 4.0, on KITTI's scans, CC BY-NC-SA 3.0",
+        "https://www.semantic-kitti.org/dataset.html#licence",
     ),
+    # An agreement to sign, for research (github.com/ScanNet/ScanNet, README, which links this file).
     ScanNet: Licence(
         "other", "ScanNet terms of use, non-commercial", "http://kaldir.vc.in.tum.de/scannet/ScanNet_TOS.pdf"
     ),
@@ -52,10 +58,12 @@ def licence_of(config: Config, name: str) -> Licence:
 
 
 def strictest(licences: list[Licence]) -> Licence:
-    """Return the terms of what was made from data under several; ``other`` where no single one holds."""
+    """Return the terms of what was made from data under several; their id is ``other`` where they differ."""
     bound = [terms for terms in dict.fromkeys(licences) if terms != SYNTHETIC]
     if not bound:
         return SYNTHETIC
     if len(bound) == 1:
         return bound[0]
-    return Licence("other", "; ".join(terms.name for terms in bound), "")
+    ids = {terms.id for terms in bound}
+    names = "; ".join(terms.name for terms in bound)
+    return Licence(ids.pop() if len(ids) == 1 else "other", names, "")

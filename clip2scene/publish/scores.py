@@ -1,4 +1,4 @@
-"""Scores of a network in its study, with their intervals."""
+"""Scores of runs and of networks in their study, with their intervals."""
 
 from dataclasses import dataclass
 
@@ -36,12 +36,21 @@ def scores_of_network(study: Study, run: Run) -> list[Score]:
         if other.kind not in ("predict", "annotation_free"):
             continue
         trained = study.parents(other).get("network")
-        if trained is None or trained.key != run.key or not finished(layout.run_folder(study.config, other)):
-            continue
-        prediction = read_prediction(study, other)
-        unit = "scene" if prediction.by_scene else "keyframe"
-        for points in prediction.counts:
-            miou, *classes = intervals([prediction.totals(points)[None]])
-            by_class = dict(zip(prediction.classes, classes, strict=True))
-            found.append(Score(other, points, unit, miou, by_class))
+        if (
+            trained is not None
+            and trained.key == run.key
+            and finished(layout.run_folder(study.config, other))
+        ):
+            found += scores_of(study, other)
+    return found
+
+
+def scores_of(study: Study, run: Run) -> list[Score]:
+    """Return the scores of a finished run that predicts, by set of points."""
+    prediction = read_prediction(study, run)
+    unit = "scene" if prediction.by_scene else "keyframe"
+    found = []
+    for points in prediction.counts:
+        miou, *classes = intervals([prediction.totals(points)[None]])
+        found.append(Score(run, points, unit, miou, dict(zip(prediction.classes, classes, strict=True))))
     return found

@@ -12,7 +12,7 @@ from clip2scene.explain import provenance
 from clip2scene.report import plots
 from clip2scene.report.tables import linked
 from clip2scene.reporting.base import read_prediction
-from clip2scene.run_files import finished, read_log, read_metrics
+from clip2scene.run_files import finished, read_log, read_metrics, refuse_missing
 from clip2scene.runs import Run, flat
 from clip2scene.study import Study
 
@@ -102,7 +102,10 @@ def training(study: Study) -> dict[str, Figure]:
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in study.runs.values():
         trains = run.kind in ("pretrain", "finetune", "linear_probe")
-        if trains and finished(layout.run_folder(study.config, run)):
+        folder = layout.run_folder(study.config, run)
+        if trains:
+            refuse_missing(folder, "metrics.jsonl")
+        if trains and finished(folder):
             share = f"{run.percent:g} % of the labels {run.rule}".strip() if run.percent else ""
             words = (run.kind.replace("_", "-"), run.target or run.pretrain, share, run.backbone)
             groups.setdefault(tuple(word for word in words if word), []).append(run)

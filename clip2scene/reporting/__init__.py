@@ -1,1 +1,1 @@
-"""Tables, pictures, and the MLflow mirror: what people read of finished runs."""
+"""Tables and pictures: what people read of finished runs."""

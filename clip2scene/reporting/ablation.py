@@ -39,7 +39,7 @@ class AblationTable(Table):
         Raises:
             InputError: the published numbers are not as expected.
         """
-        published = read_published(PUBLISHED)
+        published = read_published(PUBLISHED, study.config)
         based = list(bases(study, cells))
         differences = {
             row["run_keys"]: row

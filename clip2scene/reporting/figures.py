@@ -1,4 +1,4 @@
-"""Pictures of finished runs: scenes by source and view, label-fraction curves, training curves."""
+"""Pictures of scenes as finished runs see them: by source and view, and a run at a time."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +23,6 @@ from clip2scene.reporting.pictures import (
     class_panel,
     error_panel,
 )
-from clip2scene.run_files import read_log
 from clip2scene.runs import Run
 from clip2scene.study import Study
 
@@ -32,7 +31,7 @@ CAMERAS = 6
 
 
 def draw_figures(study: Study, out: Path, palette: str = "official") -> list[Path]:
-    """Draw every figure of the main table's runs into the folder `out`.
+    """Draw scenes as the main table's runs see them into the folder `out`.
 
     Args:
         study: The study; its runs are finished.
@@ -50,10 +49,7 @@ def draw_figures(study: Study, out: Path, palette: str = "official") -> list[Pat
         title = f"{run.title} (run {run.key}){synthetic_note(study, run)}"
         if run.kind == "annotation_free" and scans_in(run_folder(study.config, run)):
             drawn.append(draw_run(study, run, title, out / f"{run.name}.png", palette))
-        log = run_folder(study.config, run) / "metrics.jsonl"
-        if run.kind == "pretrain" and log.exists():
-            drawn.append(draw_training(log, title, out / f"{run.name}.png"))
-    return [*drawn, *draw_fractions(cells, out)]
+    return drawn
 
 
 def synthetic_note(study: Study, run: Run) -> str:
@@ -191,39 +187,3 @@ def draw_scans(scans: list[Scan], dataset: Dataset, title: str, out: Path, palet
         rows.append((scan.points, panels))
     labels = [values for scan in scans for values in (scan.labels, scan.prediction)]
     return pictures.draw_rows(rows, class_legend(dataset.classes, colours, *labels) | ERRORS, title, out)
-
-
-def draw_fractions(cells: list[Cell], folder: Path) -> list[Path]:
-    """Draw mean IoU against the share of labels: a picture a data set and rule, a line a method."""
-    rows = []
-    for cell in cells:
-        e = cell.experiment
-        if e.protocol == "finetune":
-            spread = cell.spread(lambda scores: 100 * scores.miou)
-            words = (e.method, e.recipe, e.variant, f"({e.backbone})")
-            rows.append({
-                "dataset": e.target, "rule": e.rule, "percent": e.percent, "mean": spread.mean,
-                "method": " ".join(word for word in words if word), "synthetic": cell.synthetic,
-                "std": spread.pretrain_std or spread.finetune_std or 0.0,
-            })  # fmt: skip
-    if not rows:
-        return []
-    table, drawn = pd.DataFrame(rows), []
-    for (dataset, rule), part in table[table["rule"] != ""].groupby(["dataset", "rule"]):
-        everything = table[(table["dataset"] == dataset) & (table["percent"] == 100)]
-        shown = pd.concat([part, everything]).sort_values("percent")
-        kind, _, ids = rule.partition(":")
-        drawn_by = f"{kind}-{Path(ids).stem}" if ids else kind  # of two lists of ids, one each
-        note = f", {SYNTHETIC_DATA}" if shown["synthetic"].any() else ""
-        title = f"Fine-tuning on {dataset}, labels drawn by {drawn_by}{note}"
-        out = folder / f"label-fractions-{dataset}-{drawn_by}.png"
-        drawn.append(pictures.draw_lines(shown, title, out))
-    return drawn
-
-
-def draw_training(log: Path, title: str, out: Path) -> Path:
-    """Draw every loss that a run logged against the step."""
-    steps = pd.DataFrame(read_log(log)).set_index("step")
-    losses = [name for name in steps if name not in ("epoch", "learning_rate", "samples_per_second")]
-    smooth = steps[losses].rolling(max(len(steps) // 50, 1), min_periods=1).mean()
-    return pictures.draw_losses(smooth, title, out)

@@ -43,7 +43,7 @@ class LabelFractionTable(Table):
         Raises:
             InputError: a row draws its labels by a list of ids, or the published numbers are not as expected.
         """
-        published = read_published(PUBLISHED)
+        published = read_published(PUBLISHED, study.config)
         pairs = list(under_two_rules(cells))
         differences = corrected([difference_row(study, *pair, "rule_difference") for pair in pairs])
         worth = {

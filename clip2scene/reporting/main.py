@@ -39,7 +39,7 @@ class MainTable(Table):
         Raises:
             InputError: the published numbers are not as expected.
         """
-        published = read_published(PUBLISHED)
+        published = read_published(PUBLISHED, study.config)
         numbers = [cell_rows(study, cell, published) for cell in cells]
         rows = [_row(cell) for cell in numbers]
         per_class = [_class_row(cell) for cell in numbers]

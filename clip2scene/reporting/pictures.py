@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 
 from clip2scene.datasets.frame import Camera
 from clip2scene.files import atomic
@@ -157,14 +155,14 @@ def draw_cameras(
     return _save(figure, out, title)
 
 
-def draw_similarities(
-    points: np.ndarray, similarities: np.ndarray, words: Sequence[str], top: np.ndarray, title: str, out: Path
+def draw_relevancies(
+    points: np.ndarray, relevancies: np.ndarray, words: Sequence[str], top: np.ndarray, title: str, out: Path
 ) -> Path:
     """Draw how well each point fits each text, from above; the points that fit best are ringed.
 
     Args:
         points: [N, 3], metres.
-        similarities: [N, W].
+        relevancies: [N, W], 0 to 1.
         words: W texts.
         top: [W, K] numbers of the points that fit each text best.
         title: Heading.
@@ -176,7 +174,7 @@ def draw_similarities(
     figure, axes = _grid(*shape, (4.8, 4.4), {}, title)
     for axis in axes.flat[len(words) :]:
         axis.set_axis_off()
-    for axis, word, values, best in zip(axes.flat, words, similarities.T, top, strict=False):
+    for axis, word, values, best in zip(axes.flat, words, relevancies.T, top, strict=False):
         order = np.flatnonzero(near)[np.argsort(values[near], kind="stable")]
         # cividis looks alike to readers with and without colour-blindness
         drawn = axis.scatter(
@@ -185,7 +183,7 @@ def draw_similarities(
         axis.scatter(*points[best, :2].T, s=60, facecolors="none", edgecolors="#c80028", linewidths=1.2)
         axis.set(aspect="equal", xlabel="x, m", ylabel="y, m")
         axis.set_title(word, fontsize=11)
-        figure.colorbar(drawn, ax=axis, shrink=0.7, label="similarity")
+        figure.colorbar(drawn, ax=axis, shrink=0.7, label="relevancy")
     return _save(figure, out, title)
 
 
@@ -225,34 +223,3 @@ def _save(figure: plt.Figure, out: Path, caption: str) -> Path:
 def shades(count: int) -> np.ndarray:
     """Return `count` colours [count, 3] uint8 from dark to light, which keep their order in grey."""
     return np.rint(255 * mpl.colormaps["cividis"](np.linspace(0, 0.95, count))[:, :3]).astype(np.uint8)
-
-
-def draw_lines(table: pd.DataFrame, title: str, out: Path) -> Path:
-    """Draw mIoU against the share of labels, a line a method.
-
-    Args:
-        table: Columns ``method``, ``percent``, ``mean`` and ``std``, sorted by ``percent``.
-        title: Heading.
-        out: PNG file.
-    """
-    figure, axis = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
-    for (method, line), marker in zip(table.groupby("method"), cycle("osD^vPX*"), strict=False):
-        axis.errorbar(line["percent"], line["mean"], line["std"], marker=marker, capsize=3, label=method)
-    percents = sorted(table["percent"].unique())
-    axis.set(xscale="log", xlabel="share of the labels, %", ylabel="mIoU, %")
-    axis.set_title(title, fontsize=11, wrap=True)
-    axis.set_xticks(percents, [f"{percent:g}" for percent in percents])
-    axis.minorticks_off()
-    axis.legend(frameon=False)
-    return _save(figure, out, f"{title}: mean over seeds, and its standard deviation")
-
-
-def draw_losses(losses: pd.DataFrame, title: str, out: Path) -> Path:
-    """Draw losses, a column each, against the step, which is the index."""
-    figure, axis = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for (name, values), style in zip(losses.items(), cycle(("-", "--", ":", "-.")), strict=False):
-        axis.plot(values, style, label=name)
-    axis.set(xlabel="step", ylabel="loss, running mean")
-    axis.set_title(title, fontsize=11, wrap=True)
-    axis.legend(frameon=False)
-    return _save(figure, out, title)

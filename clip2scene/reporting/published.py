@@ -6,10 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from clip2scene.config import Config
+from clip2scene.datasets.registry import dataset_names
 from clip2scene.datasets.rules import RULES
 from clip2scene.errors import InputError, unknown
 from clip2scene.method.spec import method_names, method_spec
 from clip2scene.models.architectures import architecture
+from clip2scene.reporting.registry import table_names
 from clip2scene.stages.base import protocols
 from clip2scene.text_tables import read_csv
 
@@ -28,8 +31,16 @@ CONFIDENCE = ("primary", "secondary", "ambiguous", "inconsistent")
 """The paper's own number; another work's; one that may be read in two ways; one of a table that is wrong."""
 
 
-def read_published(path: Path) -> pd.DataFrame:
+TABLES_OF_OTHERS = ("slidr", "later_work")
+"""Values of the column `table` that are no table of ours: SLidR's own tables, and works after CLIP2Scene."""
+
+
+def read_published(path: Path, config: Config | None = None) -> pd.DataFrame:
     """Read the published numbers, a row a number: `label_percent` and `value` are floats, the rest texts.
+
+    Args:
+        path: The table.
+        config: Its data sets may be named too, beside the registered ones.
 
     Raises:
         InputError: the file or one of its columns is missing, a value is no percentage, a name is none that
@@ -38,7 +49,7 @@ def read_published(path: Path) -> pd.DataFrame:
     rows = {}
     for line, row in read_csv(path, {*SAME, *_LEFT, "value"}):
         try:
-            rows[line] = row | _checked(row)
+            rows[line] = row | _checked(row, config)
         except InputError as error:
             raise InputError(f"{path}: line {line}: {error}") from None
     if not rows:
@@ -47,7 +58,7 @@ def read_published(path: Path) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()))
 
 
-def _checked(row: dict[str, str]) -> dict[str, float]:
+def _checked(row: dict[str, str], config: Config | None) -> dict[str, float]:
     """Return the numbers of a row whose cells are valid."""
     values = {}
     for column in ("label_percent", "value"):
@@ -60,10 +71,10 @@ def _checked(row: dict[str, str]) -> dict[str, float]:
     percent = values["label_percent"]
     valid = {
         "protocol": protocols(), "metric": ("mIoU",), "confidence": CONFIDENCE, "fraction_rule": ("", *RULES),
-        "implemented": ("yes", "no"),
+        "implemented": ("yes", "no"), "table": (*table_names(), *TABLES_OF_OTHERS),
     }  # fmt: skip
     for column, names in valid.items():
-        if row[column] not in names:
+        if column in row and row[column] not in names:
             raise unknown(column, row[column], names)
     if bool(row["fraction_rule"]) != (0 < percent < 100):
         words = "one" if 0 < percent < 100 else "none"
@@ -76,24 +87,28 @@ def _checked(row: dict[str, str]) -> dict[str, float]:
         if not row[column]:
             raise InputError(f"{column}: is empty; expected a name")
     if row["implemented"] == "yes":
-        _check_names(row)
+        _check_names(row, config)
     return values
 
 
-def _check_names(row: dict[str, str]) -> None:
-    """Refuse a method, recipe or network that does not exist here, in a row that says that its method does.
+def _check_names(row: dict[str, str], config: Config | None) -> None:
+    """Refuse a method, recipe, network or data set that does not exist here, in a row that says otherwise.
 
     A row with `no` names a method that only others implement; it stands beside nothing unless a package
     registers the method.
     """
+    hint = "if nobody has implemented it here, say `no` in the column `implemented`"
     if row["method"] not in method_names():
-        hint = "if nobody has implemented it here, say `no` in the column `implemented`"
         raise InputError(f"{unknown('method', row['method'], method_names())} ({hint})")
     recipes = method_spec(row["method"]).recipes
     for recipe in row["recipes"].split() or [""]:
         if recipe not in recipes:
             raise unknown("recipes", recipe, recipes)
     architecture(row["backbone"])
+    datasets = [*dataset_names(), *(config.datasets if config else ())]
+    for column, names in (("dataset", datasets), ("pretrain_dataset", ["", *datasets])):
+        if row[column] not in names:
+            raise InputError(f"{unknown(column, row[column], names)} ({hint})")
 
 
 def _refuse_twice(path: Path, rows: dict[int, dict[str, Any]]) -> None:

@@ -41,7 +41,7 @@ class ResultsTable(Table):
         Raises:
             InputError: the published numbers are not as expected.
         """
-        published = read_published(PUBLISHED)
+        published = read_published(PUBLISHED, study.config)
         rows = [row for cell in cells for row in cell_rows(study, cell, published)]
         differences = compared(study, cells)
         write_csv([*rows, *differences], NUMBERS, out / "results.csv")

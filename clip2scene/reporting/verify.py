@@ -10,6 +10,7 @@ import pandas as pd
 from clip2scene import layout
 from clip2scene.errors import InputError
 from clip2scene.files import read_object, reading, sha256, write_json
+from clip2scene.record import Identity
 from clip2scene.reporting.base import get_table, read_cells
 from clip2scene.run_files import finished, read_description
 from clip2scene.study import Study
@@ -68,6 +69,8 @@ def _runs(study: Study, table: str) -> Iterator[str]:
     recorded = _receipt(shown, "runs")
     if not shown.exists():
         yield f"{shown}: no such file; the table was not written by `clip2scene table {table}`"
+    elif (found := read_object(shown).get("study")) != study.name:
+        yield f"{shown}: study: found {found!r}; expected {study.name!r}, this one (write the table again)"
     for run in study.runs_of(table).values():
         folder = layout.run_folder(study.config, run)
         there = read_description(folder)
@@ -76,6 +79,8 @@ def _runs(study: Study, table: str) -> Iterator[str]:
             continue
         if recorded and recorded.get(run.key) != there["fingerprint"]:
             yield f"{folder}: run {run.key} is not the one that the table was written from"
+        if Identity.of(there).fingerprint != there["fingerprint"]:
+            yield f"{folder / 'run.json'}: its fingerprint is not that of what it holds; it was edited"
         for name, expected in there["files"].items():
             if not (folder / name).is_file():
                 yield f"{folder / name}: no such file"

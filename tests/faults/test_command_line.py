@@ -132,11 +132,22 @@ def test_other_versions_of_python_are_refused_before_anything_is_imported(versio
     assert (run.returncode, run.stderr) == (2, f"error: found Python {found}; expected Python 3.11 or 3.12\n")
 
 
-def snakemake(*words: str) -> subprocess.CompletedProcess[str]:
+def snakemake(config: Path | str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake on this checkout's Snakefile, without jobs."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = ["snakemake", "--dry-run", "--cores", "1", "--nolock", "--configfile", *words]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    command = ["snakemake", "--dry-run", "--cores", "1", "--nolock", *words]
+    env = os.environ | {"PATH": path, "CLIP2SCENE_CONFIG": str(config)}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def one_line(run: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line that a failed run of Snakemake printed."""
+    lines = [
+        line for line in run.stderr.splitlines() if not line.startswith("Using workflow specific profile")
+    ]
+    assert run.returncode != 0
+    assert len(lines) == 1, run.stderr
+    return lines[0]
 
 
 @pytest.mark.parametrize(
@@ -151,19 +162,44 @@ def snakemake(*words: str) -> subprocess.CompletedProcess[str]:
 def test_snakemake_ends_in_one_line_too(config, file, old, new, said):
     path = config.parent / file
     path.write_text(path.read_text().replace(old, new, 1))
-    run = snakemake(str(config))
-    lines = [
-        line for line in run.stderr.splitlines() if not line.startswith("Using workflow specific profile")
-    ]
-    assert run.returncode != 0
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    assert said in lines[0]
+    line = one_line(snakemake(config))
+    assert line.startswith("error: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file; expected a YAML file in UTF-8"),
+        (b"", "is empty; expected a mapping of configuration keys"),
+        (b"- a\n", "expected a mapping of configuration keys, found list"),
+        (b"a: [1\n", "line 2"),
+        ("a: 1\n".encode("utf-16"), "expected a YAML file in UTF-8"),
+        (b"a: \xe9\n", "expected a YAML file in UTF-8"),
+    ],
+    ids=["missing", "empty", "list", "broken", "UTF-16", "Latin-1"],
+)  # fmt: skip
+def test_snakemake_names_a_configuration_that_cannot_be_read(tmp_path, content, said):
+    """Snakemake's own --configfile ends in a traceback here, before it comes to the Snakefile."""
+    path = tmp_path / "own.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    line = one_line(snakemake(path))
+    assert line.startswith("error: ")
+    assert "own.yaml: " in line
+    assert said in line
+
+
+def test_snakemake_takes_the_configuration_from_its_own_option_first(config):
+    run = snakemake(
+        "absent.yaml", "--configfile", str(config), "--", f"{config.parent}/results/table_main.csv"
+    )
+    assert run.returncode == 0, run.stderr
 
 
 def test_a_results_folder_that_is_a_file_is_named(config):
     (config.parent / "results").write_text("")
-    run = snakemake(str(config))
+    run = snakemake(config)
     assert f"error: {config}: results: " in run.stderr.replace(os.path.relpath(config, ROOT), str(config))
     assert "is a file; expected a folder" in run.stderr
     assert "Traceback" not in run.stderr
@@ -175,6 +211,6 @@ def test_snakemake_lists_jobs_for_any_results_folder(config):
     values = yaml.safe_load(config.read_text())
     folder = config.parent / 'it\'s a&b $HOME "q" é *[1] (x;'
     config.write_text(yaml.safe_dump(values | {"results": str(folder)}))
-    run = snakemake(str(config), "--printshellcmds")
+    run = snakemake(config, "--printshellcmds")
     assert run.returncode == 0, run.stderr
     assert "table_main" in run.stdout + run.stderr

@@ -366,3 +366,24 @@ def test_too_little_memory_names_the_run_and_what_to_change(ask, message):
 def test_another_error_of_torch_is_a_bug():
     with pytest.raises(RuntimeError, match="shapes"), compute._naming_memory(Run("finetune", "abc")):
         torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_a_backend_that_matplotlib_does_not_know_changes_nothing():
+    code = "import clip2scene.cli, matplotlib; from matplotlib import pyplot; print(matplotlib.get_backend())"
+    env = os.environ | {"MPLBACKEND": "nope"}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert (run.returncode, run.stdout.lower()) == (0, "agg\n"), run.stderr
+
+
+def test_too_little_memory_for_the_libraries_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "clip2scene", "export-checkpoint", "absent.pt", str(tmp_path / "out.pt")]
+
+    def little():
+        resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, preexec_fn=little, env=env, capture_output=True, text=True)
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.startswith("error: ")
+    assert "expected more memory for this process (see `ulimit -v`)" in run.stderr
+    assert run.stderr.count("\n") == 1

@@ -67,6 +67,37 @@ ROWS = [
     (TUNED, TUNED, FREE.replace("main cross_domain", "cross_domain"), "fills the same cell of table cross_d"),
 ]  # fmt: skip
 
+START = TUNED.replace("slidr\t\t", "slidr\tmine\t").replace("0\t0 1", "\t0 1")
+"""A row that starts from a checkpoint."""
+
+
+@pytest.mark.parametrize(
+    ("row", "recipe", "said"),
+    [
+        (START, "fixd", "checkpoints.mine.recipe: 'fixd' is not known"),
+        (FREE.replace("fixed", "mine").replace("\t0\t", "\t\t"), "fixd", "did you mean 'fixed'?"),
+        (FREE.replace("fixed", "mine").replace("\t0\t", "\t\t"), "fixed", None),
+        (START, "", None),
+    ],
+)
+def test_the_recipe_of_a_checkpoint_is_one_of_its_row_s_method(tmp_path, row, recipe, said):
+    path = tmp_path / "f.tsv"
+    path.write_text(f"{HEADER}\n{row}\n")
+    values = {
+        "experiments": str(path),
+        "datasets": {"streets": {"root": "data", "synthetic": {}}},
+        "checkpoints": {"mine": {"file": "mine.pt", "recipe": recipe}},
+    }
+    config = parse_config(values, "f.yaml")
+    if said is None:
+        assert load_experiments(config)[0].recipe == "mine"
+        return
+    with pytest.raises(InputError) as error:
+        load_experiments(config)
+    assert str(error.value).startswith(f"{path}: line 2: checkpoints.mine.recipe: 'fixd' is not known")
+    assert said in str(error.value)
+
+
 WHOLE = {
     "empty": (b"", "holds no experiment; expected a row a cell"),
     "comments alone": (b"# a\n#b\n", "holds no experiment; expected a row a cell"),
@@ -170,6 +201,9 @@ NUMBERS = [
     ("mIoU", "mIoUs", "line 2: metric: 'mIoUs' is not known, did you mean 'mIoU'?"),
     (",random,", ",,", "line 2: method: is empty; expected a name"),
     (",random,", ",randm,", "line 2: method: 'randm' is not known, did you mean 'random'?"),
+    ("main,yes,", "mian,yes,", "line 2: table: 'mian' is not known, did you mean 'main'?"),
+    (",nuscenes,", ",nuscense,", "line 2: dataset: 'nuscense' is not known, did you mean 'nuscenes'? (if"),
+    ("spvcnn,,,", "spvcnn,,nuscense,", "line 2: pretrain_dataset: 'nuscense' is not known, did you mean '"),
     ("main,yes,", "main,,", "line 2: implemented: '' is not known, expected one of 'yes', 'no'"),
     ("CLIP2Scene Table 1", "", "line 2: source: is empty; expected a name"),
     (",primary", "", "line 2: found 17 cells; expected 18"),
@@ -192,6 +226,15 @@ def test_a_wrong_published_number_is_named_with_line_and_column(tmp_path, old, n
         read_published(path)
     assert str(error.value).startswith(f"{path}: {said}")
     assert "\n" not in str(error.value)
+
+
+def test_a_published_number_may_be_of_a_data_set_of_the_configuration(tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text(f"{COLUMNS}\n{FIRST.replace(',nuscenes,', ',town,')}\n")
+    config = parse_config({"datasets": {"town": {"root": "data"}}}, "f.yaml")
+    assert read_published(path, config)["dataset"].tolist() == ["town"]
+    with pytest.raises(InputError, match="line 2: dataset: 'town' is not known"):
+        read_published(path)
 
 
 @pytest.mark.parametrize(

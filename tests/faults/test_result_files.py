@@ -2,19 +2,30 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from clip2scene import layout
 from clip2scene.config import Config
 from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.errors import InputError
 from clip2scene.evaluation.confusion import read_confusion, write_confusion
 from clip2scene.evaluation.kept import read_scan
-from clip2scene.files import read_json, read_object, write_json
+from clip2scene.files import locked, read_json, read_object, write_json
 from clip2scene.reporting import verify
-from clip2scene.reporting.figures import draw_scans, draw_training
-from clip2scene.run_files import finished, read_description, read_log, read_metrics, refuse_changed
+from clip2scene.reporting.figures import draw_scans
+from clip2scene.run_files import (
+    finished,
+    read_description,
+    read_log,
+    read_metrics,
+    refuse_changed,
+    refuse_missing,
+    state,
+)
+from clip2scene.runs import Run
 
 CONFIG = Config(device="cpu", datasets={"any": {"root": "data"}})
 
@@ -84,6 +95,37 @@ def test_a_damaged_description_is_named(record, change, message):
     assert record.checkpoint.exists()
 
 
+def test_a_file_that_is_gone_is_named(record, tmp_path, make_record):
+    path = record.folder / "metrics.jsonl"
+    refuse_missing(record.folder, "*")
+    path.unlink()
+    refuse_missing(record.folder, "scan-*.npz")
+    for pattern in ("metrics.jsonl", "*.jsonl"):
+        with pytest.raises(InputError, match=rf"^{path}: no such file, though run\.json lists it; expected"):
+            refuse_missing(record.folder, pattern)
+    silent = make_record(tmp_path / "runs" / "abd")
+    refuse_missing(silent.folder, "*")
+    silent.begin(CONFIG, "cpu")
+    refuse_missing(silent.folder, "*")
+
+
+def test_a_run_says_whether_a_process_is_at_it(tmp_path, make_record):
+    """The file alone says "running" for ever of a run that was killed."""
+    config = CONFIG.model_copy(update={"results": tmp_path})
+    run = replace(Run("pretrain", target="any"), key="abc")
+    assert state(config, run) == "-"
+    made = make_record(layout.run_folder(config, run))
+    made.begin(CONFIG, "cpu")
+    assert state(config, run) == "stopped"
+    for name in ("abc", "abc-3-of-9", "abcd"):
+        with locked(tmp_path / "locks" / f"{name}.lock", "test"):
+            assert state(config, run) == ("stopped" if name == "abcd" else "running")
+        assert state(config, run) == "stopped"
+    made.finish()
+    with locked(layout.lock(config, run), "test"):
+        assert state(config, run) == "finished"
+
+
 def test_a_run_that_is_still_computed_needs_no_files_yet(tmp_path, make_record):
     record = make_record(tmp_path / "abc")
     record.begin(CONFIG, "cpu")
@@ -109,19 +151,16 @@ LOGS = [
 
 
 @pytest.mark.parametrize(("content", "expected"), LOGS)
-def test_a_log_is_read_up_to_a_line_that_was_cut_or_named(tmp_path, record, content, expected):
+def test_a_log_is_read_up_to_a_line_that_was_cut_or_named(record, content, expected):
     path = record.folder / "metrics.jsonl"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     if isinstance(expected, list):
         assert [step["step"] for step in read_log(path)] == expected
-        assert draw_training(path, "title", tmp_path / "training.png").stat().st_size > 1000
         return
-    for read in (lambda: read_log(path), lambda: draw_training(path, "title", tmp_path / "training.png")):
-        with pytest.raises(InputError) as error:
-            read()
-        assert str(error.value).startswith(f"{path}: ")
-        assert expected in str(error.value)
-    assert not (tmp_path / "training.png").exists()
+    with pytest.raises(InputError) as error:
+        read_log(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert expected in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def aligned(network, teacher):
     def describe(batch, words):
         return network.score(batch) @ texts @ words.T
 
-    return replace(network, describe=describe, teacher=teacher)
+    return replace(network, describe=describe, teacher=teacher, prompts=NuScenes.prompts, texts=texts)
 
 
 @pytest.fixture

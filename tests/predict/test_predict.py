@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -14,6 +15,7 @@ from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.datasets.ply import read_vertices
 from clip2scene.datasets.semantickitti import ID_TO_CLASS, SemanticKITTI
 from clip2scene.errors import InputError
+from clip2scene.predict.label import relevancy, top_points
 from clip2scene.predict.network import without_article
 from clip2scene.predict.outputs import RAW_IDS, write_label
 from clip2scene.reporting.palettes import palette_of
@@ -112,7 +114,8 @@ def test_words_find_the_points_of_their_class(aligned, tiny_root, invoke, tmp_pa
     (item,) = json.loads(
         invoke(aligned, tmp_path / "scan.bin", "--out", out, "--json", "--top", "7", "--words", *words)
     )
-    similar, found = np.load(out / "scan.similarity.npy"), np.load(out / "scan.npy")
+    similar, relevant = (np.load(out / f"scan.{name}.npy") for name in ("similarity", "relevancy"))
+    found = np.load(out / "scan.npy")
     assert similar.shape == (len(labels), 3)
     for number, word in enumerate(words):
         wanted = 1 + NuScenes.prompts.index(without_article(word))
@@ -120,8 +123,26 @@ def test_words_find_the_points_of_their_class(aligned, tiny_root, invoke, tmp_pa
         assert {point["similarity"] for point in item["top"][word]} == {1.0}
         assert (found[labels == wanted] == number + 1).all()
         np.testing.assert_allclose(similar[labels == wanted, number], 1, atol=1e-5)
-    with Image.open(out / "scan.similarity.png") as picture:
+        assert np.nanmax(relevant[labels != wanted, number]) < relevant[labels == wanted, number].min()
+    with Image.open(out / "scan.relevancy.png") as picture:
         assert np.asarray(picture.convert("RGB")).std() > 5
+
+
+def test_relevancy_ranks_a_point_that_fits_everything_below_one_that_fits_the_word_alone():
+    """By hand. Point 0 is similar to all texts, point 1 to the word only; "car" is itself no rival."""
+    words, prompts = torch.tensor([[0.9], [0.8]]), torch.tensor([[0.9, 0.9, 0.9], [0.8, 0.3, 0.3]])
+    rivals = np.array([[False, True, True]])
+    found = relevancy(words, prompts, rivals)
+    np.testing.assert_allclose(found[:, 0], [1 / 3, 1 / (1 + 2 * np.exp(-5))], rtol=1e-5)
+    assert top_points(words.numpy(), 2).tolist() == [[0, 1]]
+    assert top_points(found, 2).tolist() == [[1, 0]]
+
+
+def test_a_word_competes_with_all_prompts_but_its_own(aligned):
+    network = aligned.with_words(("a car", "the Driveable  surface", "traffic cone", "a red car"))
+    own = [[prompt for prompt, rival in zip(network.prompts, row, strict=True) if not rival]
+           for row in network.rivals]  # fmt: skip
+    assert own == [["car"], ["driveable surface"], ["traffic_cone"], []]
 
 
 def test_words_after_files_may_stand_before_other_options(aligned, invoke, scan, tmp_path):

@@ -11,8 +11,7 @@ from clip2scene.datasets.index import build, load_frame
 from clip2scene.datasets.nuscenes import NuScenes
 from clip2scene.datasets.semantickitti import SemanticKITTI
 from clip2scene.evaluation.kept import Scan, write_scan
-from clip2scene.reporting.base import read_cells
-from clip2scene.reporting.figures import draw_figures, draw_fractions, draw_scans, synthetic_note
+from clip2scene.reporting.figures import draw_figures, draw_scans, synthetic_note
 from clip2scene.reporting.palettes import palette_of
 from clip2scene.reporting.pictures import SYNTHETIC_DATA, class_legend, class_panel, draw_cameras
 
@@ -138,12 +137,8 @@ def test_every_figure_of_a_study_is_drawn_and_others_stay(tmp_path, tiny_root, m
     out.mkdir()
     (out / "theirs.png").write_text("theirs")
     drawn = draw_figures(study, out)
-    (pretraining,) = (run for run in study.runs.values() if run.kind == "pretrain")
     views = [f"scene-nuscenes-{n}-{view}.png" for n in (1, 2) for view in ("above", "3d", "cameras")]
-    names = [
-        *views, "scene-nuscenes-1-sweeps.png", f"{free.name}.png", f"{pretraining.name}.png",
-        "label-fractions-nuscenes-frame_skip.png",
-    ]  # fmt: skip
+    names = [*views, "scene-nuscenes-1-sweeps.png", f"{free.name}.png"]
     assert sorted(path.name for path in drawn) == sorted(names)
     assert all(pixels(path).std() > 5 for path in drawn)
     assert (out / "theirs.png").read_text() == "theirs"
@@ -152,32 +147,6 @@ def test_every_figure_of_a_study_is_drawn_and_others_stay(tmp_path, tiny_root, m
     tuned = next(run for run in study.cell(study.experiments[2]))
     assert f"annotation-free, clip2scene: {free.key}" in words
     assert f"fine-tuned, random, 100 % of labels: {tuned.key}" in words
-
-
-def test_a_line_of_label_fractions_ends_at_all_labels(tmp_path, make_study, finish):
-    """A picture a rule; nothing is drawn where nothing was fine-tuned."""
-    rules = [{"rule": "frame_skip"}, {"rule": "scene_skip"}, {"percent": "100", "rule": ""}]
-    study = make_study(tmp_path, *(TUNED | rule for rule in rules), FREE)
-    finish(study)
-    drawn = draw_fractions(read_cells(study, "main"), tmp_path / "figures")
-    assert [path.name for path in drawn] == [
-        "label-fractions-nuscenes-frame_skip.png", "label-fractions-nuscenes-scene_skip.png"
-    ]  # fmt: skip
-    assert draw_fractions(read_cells(make_study(tmp_path, FREE), "main"), tmp_path / "figures") == []
-
-
-def test_two_lists_of_ids_do_not_share_a_picture(tmp_path, make_study, finish):
-    """The same number of labels, but other keyframes."""
-    rows = []
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.txt").write_text(f"{name}\n")
-        rows.append(TUNED | {"rule": f"file:{tmp_path / f'{name}.txt'}"})
-    study = make_study(tmp_path, *rows)
-    finish(study)
-    drawn = draw_fractions(read_cells(study, "main"), tmp_path / "figures")
-    assert [path.name for path in drawn] == [
-        f"label-fractions-nuscenes-file-{name}.png" for name in ("a", "b")
-    ]  # fmt: skip
 
 
 def test_names_of_figures_say_what_they_show(tmp_path, make_study, finish):

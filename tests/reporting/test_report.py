@@ -252,6 +252,17 @@ def test_training_curves_of_methods_are_on_one_axis(workflow):
     assert list(figure.data[0].y) == [1.0, 0.5]
 
 
+def test_a_log_that_is_gone_is_named(make_study, finish, tmp_path):
+    """Its curve is not left out in silence."""
+    study = make_study(tmp_path, *ROWS)
+    finish(study)
+    gone = next(run for run in study.runs.values() if run.kind == "finetune")
+    path = layout.run_folder(study.config, gone) / "metrics.jsonl"
+    path.unlink()
+    with pytest.raises(InputError, match=f"^{path}: no such file, though run.json lists it"):
+        training(study)
+
+
 def test_hours_and_memory_are_snakemake_s(workflow, page):
     jobs = cost.read_jobs(workflow)
     assert set(jobs["job"]) == set(workflow.jobs)

@@ -137,6 +137,27 @@ def test_files_of_the_runs_behind_the_table_count_as_well(study):
     assert f"{log}: no such file" in verify(study, "main")
 
 
+def test_an_edited_description_is_found(study):
+    """Its fingerprint is a hash of what it holds; a number elsewhere, such as a time, is not held."""
+    path = folder(study) / "run.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"fields": values["fields"] | {"seed": 7}}))
+    edited = f"{path}: its fingerprint is not that of what it holds; it was edited"
+    assert verify(study, "main") == [edited]
+    path.write_text(json.dumps(values | {"settings": values["settings"] | {"epochs": 99}}))
+    assert verify(study, "main") == [edited]
+
+
+def test_a_receipt_of_another_study_is_found(study, command):
+    path = layout.shown(study.config, "main")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"study": 12 * "0"}))
+    expected = (
+        f"{path}: study: found '000000000000'; expected '{study.name}', this one (write the table again)"
+    )
+    assert verify(study, "main") == [expected]
+    assert command("main")[1] == 1
+
+
 def test_a_removed_run_is_named(study, command):
     gone = folder(study)
     shutil.rmtree(gone)

@@ -1,6 +1,7 @@
 """The main command, as a user runs it, on the embedded data at its smallest."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -29,22 +30,23 @@ def test_every_experiment_fills_its_cell(finished):
 def test_tables_equal_mlflow(finished):
     client = MlflowClient(f"sqlite:///{finished.results}/mlflow.db")
     experiment = client.get_experiment_by_name("clip2scene").experiment_id
-    sent = {run.data.tags["run_key"]: run for run in client.search_runs([experiment], max_results=1000)}
+    everything = client.search_runs([experiment], max_results=1000)
+    sent = {run.data.tags["run_key"]: run for run in everything if "run_key" in run.data.tags}
     with_numbers = {path.parent.name for path in finished.results.glob("runs/*/metrics.json")}
     assert sent.keys() == with_numbers
     for row in pd.read_csv(finished.results / "table_main.csv").itertuples():
-        points = "visible" if row.method == "maskclip_projection" else "all"
-        scores = [sent[key].data.metrics[f"final/{points}/miou"] for key in row.run_keys.split()]
-        assert row.miou_mean == pytest.approx(100 * sum(scores) / len(scores), abs=0.005)
+        scores = [sent[key].data.metrics["mIoU"] for key in row.run_keys.split()]
+        assert row.miou_mean == pytest.approx(sum(scores) / len(scores), abs=0.005)
+        (parent,) = {sent[key].data.tags["mlflow.parentRunId"] for key in row.run_keys.split()}
+        assert client.get_run(parent).data.metrics["mIoU"] == row.miou_mean
         assert {sent[key].data.tags["study"] for key in row.run_keys.split()} == {row.study}
 
 
 def test_pictures_are_drawn(finished):
     names = {path.stem for path in (finished.results / "figures").glob("*.png")}
     scenes = {f"scene-nuscenes-1-{view}" for view in ("above", "3d", "cameras", "sweeps")}
-    assert scenes | {"label-fractions-nuscenes-scene_skip"} <= names
+    assert scenes <= names
     assert any(name.startswith("annotation_free-clip2scene-fixed") for name in names)
-    assert any(name.startswith("pretrain-ppkt") for name in names)
 
 
 def test_nothing_half_written_stays(finished):
@@ -104,3 +106,33 @@ def test_a_study_s_files_say_which_configuration_made_the_table(finished):
     shown = json.loads((finished.results / "receipts/main.json").read_text())
     assert shown["study"] == study
     assert shown["files"].keys() == {"table_main.csv", "table_main.md", "table_per_class.csv"}
+
+
+def test_a_run_ends_with_its_scores_which_are_those_of_the_table(finished):
+    """Of runs that predict, and of one that was trained, whose network another run judges."""
+    table = pd.read_csv(finished.results / "table_main.csv")
+    single = table[(table["run_keys"].str.len() == 12) & (table["method"] != "maskclip_projection")]
+    assert len(single) > 1
+    said = finished.clip2scene("run", *single["run_keys"])
+    numbers = re.findall(r"mIoU ([\d.]+) %, 95 % interval ([\d.]+) to ([\d.]+) over \w+, all points", said)
+    expected = {row.run_keys: (row.miou_mean, row.low, row.high) for row in single.itertuples()}
+    found = dict(zip(re.findall(r"^\S+/(\w{12}):", said, re.M), numbers, strict=True))
+    for key, values in expected.items():
+        assert [float(number) for number in found[key]] == pytest.approx(values, abs=0.06)
+    tuned = finished.made("finetune", target="nuscenes", method="random")[0]
+    (judge,) = re.findall(r"all points, run (\w+)", finished.clip2scene("run", tuned["key"]))
+    assert judge in {run["key"] for run in finished.made("predict", target="nuscenes", method="random")}
+    (teacher,) = finished.made("teacher")
+    assert "read by " in finished.clip2scene("run", teacher["key"])
+
+
+def test_the_end_of_make_table_shows_it(finished):
+    """Every number of the table stands in the terminal, with where to go next."""
+    lines = finished.clip2scene("show").splitlines()
+    for row in pd.read_csv(finished.results / "table_main.csv").itertuples():
+        assert any(row.method in line and f" {row.miou_mean:.1f} " in line for line in lines), row
+    said = "\n".join(lines)
+    assert "results/table_main.csv" in said
+    assert "results/report.html" in said
+    assert "Published numbers are for the real data sets" in said
+    assert max(map(len, lines)) <= 120

@@ -66,7 +66,7 @@ def test_free_text_is_compared_with_a_pretrained_network(finished, scan, tmp_pat
     similar = np.load(tmp_path / f"{name}.similarity.npy")
     np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), 1 + similar.argmax(1))
     assert "a red car: " in said
-    assert (tmp_path / f"{name}.similarity.png").exists()
+    assert (tmp_path / f"{name}.relevancy.png").exists()
     tuned = key(finished, "finetune", target="nuscenes")
     said = finished.clip2scene("predict", str(scan), "--run", tuned, *words, fails=True)
     assert "has a classifier and no text" in said.splitlines()[-1]
