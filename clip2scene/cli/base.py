@@ -160,7 +160,7 @@ def find_run(study: Study, text: str) -> Run:
 
 
 def key_of(text: str) -> str:
-    """Return the key that a run's name ends in, as files and MLflow have it; any other text as it is."""
+    """Return the key that a run's name ends in, as names of files do; any other text as it is."""
     return text.rpartition("-")[2] if re.fullmatch(rf".+-[0-9a-f]{{{KEY_LENGTH}}}", text) else text
 
 

@@ -5,6 +5,7 @@ fingerprint now gets the tag ``superseded``; it stays. What was sent by half, be
 the process was killed, is removed and sent again.
 """
 
+import math
 import platform
 import time
 from dataclasses import dataclass, field
@@ -184,6 +185,10 @@ class _Mirror:
         tags = {"mlflow.note.content": note, "study": self.study.name}
         params = [Param(*item) for item in row.parameters.items()]
         self.client.log_batch(number, values, params, [RunTag(*item) for item in tags.items()])
+        shown = next(run for run in row.runs if run.key in mine)  # one of its runs: drawing takes a while
+        with contents.picture(self.study, shown) as picture:
+            if picture:
+                self.client.log_artifact(number, str(picture), "pictures")
         end = max(contents.milliseconds(descriptions[key]["ended"]) for key in mine)
         self.client.set_terminated(number, end_time=end)
         self.client.set_tag(number, "results", results)  # last: whatever is cut off before it is done again
@@ -231,9 +236,6 @@ class _Mirror:
         for file in contents.FILES:
             if (folder / file).exists():
                 self.client.log_artifact(number, str(folder / file))
-        with contents.picture(self.study, run) as picture:
-            if picture:
-                self.client.log_artifact(number, str(picture), "pictures")
         if "checkpoint.pt" in description["files"]:
             steps = next((int(value.value) for value in values if value.key == _STEPS), 0)
             self._model(run, description, number, steps)
@@ -241,10 +243,10 @@ class _Mirror:
         return made
 
     def _log(self, number: str, params: list[Param], values: list[Metric]) -> None:
-        for start in range(0, len(params), _PARAMETERS):
-            self.client.log_batch(number, params=params[start : start + _PARAMETERS])
-        for start in range(0, len(values), _BATCH):
-            self.client.log_batch(number, metrics=values[start : start + _BATCH])
+        batches = max(math.ceil(len(values) / _BATCH), math.ceil(len(params) / _PARAMETERS))
+        for batch in range(batches):  # a call takes longer than what it carries
+            some = values[batch * _BATCH : (batch + 1) * _BATCH]
+            self.client.log_batch(number, some, params[batch * _PARAMETERS : (batch + 1) * _PARAMETERS])
 
     def _model(self, run: Run, description: dict[str, Any], number: str, steps: int) -> None:
         """Make the model of a run's checkpoint; runs that predict with it give it their scores."""

@@ -2,7 +2,7 @@
 
 A GPU runs behind the host until something must be known there: a number (``item``), or the size of a result
 that depends on values (``nonzero``, ``unique``, a boolean index). They are counted on the CPU, where each
-operator is seen; kernels of the CPU's own are left out.
+operator is seen, and so are calls that bring a tensor to the host; kernels of the CPU's own are left out.
 """
 
 import sys
@@ -21,6 +21,7 @@ WAIT = {
     "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive",
     "bincount", "repeat_interleave", "equal",
 }  # fmt: skip
+READS = ("tolist", "cpu", "numpy")
 KERNELS = "sparse/fetch_on_demand.py"
 MOST = {
     "clip2scene": {"method": 3, "sparse": 38},
@@ -45,6 +46,10 @@ class Waits(TorchDispatchMode):
             self.note(name)
         return operator(*args, **(kwargs or {}))
 
+    def noting(self, name):
+        method = getattr(torch.Tensor, name)
+        return lambda *args, **kwargs: (self.note(name), method(*args, **kwargs))[1]
+
     def note(self, name):
         frame = sys._getframe()
         while frame and not self._ours(frame.f_code.co_filename):
@@ -65,9 +70,9 @@ class Waits(TorchDispatchMode):
 def test_a_step_waits_for_the_device_a_few_times(name, build_method, make_batch):
     module, batch = build_method(name).train(), make_batch()
     batch.labels = batch.inverse % 5
-    tolist = torch.Tensor.tolist
     with Waits() as waits, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, "tolist", lambda t: (waits.note("tolist"), tolist(t))[1])
+        for read in READS:  # of a tensor that is on the CPU, no operator is called
+            patch.setattr(torch.Tensor, read, waits.noting(read))
         sum(module.training_step(batch, Progress(0, 2, 0, 0)).values()).backward()
     found = {package: waits.of(package) for package in MOST[name]}
     listed = "\n".join(map(str, sorted(waits.count.items())))

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.workflow
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("CLIP2SCENE_KILLS", 0))
 SECONDS = (1, 25)
-"""Shortest and longest time that a workflow is left alone, after its first job has started."""
+"""Shortest and longest time that a workflow is left alone, after its first job has started.
+
+On a slow machine nothing may be finished in that time: the longest then grows until something is."""
 
 
 def start(site: Site, log: Path) -> subprocess.Popen:
@@ -52,20 +54,24 @@ def test_kills_at_random_moments_change_no_table(finished, tmp_path):
     site = checkout(tmp_path / "killed", HERE / "smallest.yaml", HERE / "smallest.tsv")
     shutil.copytree(finished.folder / "data/kitti", site.folder / "data/kitti")
     site.configure(checkpoint_minutes=0.02)  # changes no number, so that it is the same study
-    draws, log, killed = random.Random(0), tmp_path / "log", []
+    draws, log, killed, done, longest = random.Random(0), tmp_path / "log", [], set(), SECONDS[1]
     while len(killed) < KILLS:
         process = start(site, log)
         wait_for_a_job(process, log)
-        time.sleep(draws.uniform(*SECONDS))
+        time.sleep(draws.uniform(SECONDS[0], longest))
         if not kill(process):  # it has ended: in success, or the test fails
             assert process.returncode == 0, log.read_text()
             for name in ("runs", "receipts"):  # begin anew
                 shutil.rmtree(site.results / name)
             continue
-        running = sorted(run["kind"] for run in site.runs().values() if run["status"] == "running")
+        runs = site.runs()
+        before, done = done, {key for key, run in runs.items() if run["status"] == "finished"}
+        longest = SECONDS[1] if done != before else 1.5 * longest
+        running = sorted(run["kind"] for run in runs.values() if run["status"] == "running")
         killed.append(" ".join(running) or "between runs")
         site.run("snakemake", "--unlock")
     print("killed in:", *(f"{killed.count(what)} x {what}" for what in sorted(set(killed))), sep="\n  ")
+    assert len({*killed} - {"between runs"}) >= min(3, KILLS // 5), "nearly all kills fell between runs"
     site.snakemake()
     for name in ("table_main.csv", "table_cross_domain.csv"):
         assert (site.results / name).read_bytes() == (finished.results / name).read_bytes()
