@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clip2scene.sparse.coordinates import REACH, shift
 from clip2scene.sparse.pairs import KernelMap, OffsetPairs
+from clip2scene.sparse.search import search
 
 
 def build_kernel_map(
@@ -59,12 +60,12 @@ def find_neighbours(
 ) -> Tensor:
     """Find the neighbour of each query under each kernel offset.
 
-    Neighbours along x are close together in the sorted keys, so only the first voxel of a kernel row needs a
-    binary search. The next one is at most `dilation` keys further.
+    Neighbours along x are close together in the sorted keys. On a GPU only the first voxel of a kernel row
+    needs a binary search, and the next one is at most `dilation` keys further; a CPU needs none (`search`).
 
     Args:
         keys: [V] int64, sorted keys of the voxels to search.
-        queries: [Q] int64, keys of the kernel's centres (of its lowest corners for even kernels).
+        queries: [Q] int64, sorted keys of the kernel's centres (of its lowest corners for even kernels).
         kernel_size: Edge length of the kernel.
         tensor_stride: Spacing of the searched voxels, in finest voxels.
         dilation: Spacing of the kernel offsets, in searched voxels.
@@ -86,6 +87,15 @@ def find_neighbours(
     axis = range(first * step, (first + kernel_size) * step, step)
     n_rows = kernel_size**2 if n_offsets is None else -(-n_offsets // kernel_size)
     starts = [shift(axis[0], y, z) for z in axis for y in axis][:n_rows]
+    if keys.device.type == "cpu":
+        return search(keys, queries, starts, kernel_size, step, n_offsets or kernel_size**3)
+    return _search_rows(keys, queries, starts, kernel_size, step, dilation)[:n_offsets]
+
+
+def _search_rows(
+    keys: Tensor, queries: Tensor, starts: list[int], kernel_size: int, step: int, dilation: int
+) -> Tensor:
+    """Compute `clip2scene.sparse.search.search` in plain PyTorch, for all offsets of the kernel rows."""
     end = keys.new_full((1,), torch.iinfo(keys.dtype).max)
     ended = torch.cat([keys, end])  # sentinel behind the last key, so that every position can be read
     wanted = queries + keys.new_tensor(starts)[:, None]  # [kernel rows, Q]
@@ -98,4 +108,4 @@ def find_neighbours(
             position = position + (found < wanted)
             found = ended.take(position)
         columns.append(torch.where(found == wanted, position, -1))
-    return torch.stack(columns, dim=1).flatten(0, 1)[:n_offsets]
+    return torch.stack(columns, dim=1).flatten(0, 1)

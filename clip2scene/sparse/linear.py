@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from clip2scene.sparse.search import grouped
+
 
 @dataclass(frozen=True)
 class Bags:
@@ -36,6 +38,11 @@ class Bags:
         )
 
 
+def _order(groups: Tensor, n_groups: int) -> Tensor:
+    """Return the stable order that sorts groups [N] int32."""
+    return grouped(groups, n_groups) if groups.device.type == "cpu" else groups.argsort(stable=True)
+
+
 def _offsets(rows: Tensor, n_rows: int) -> Tensor:
     return functional.pad(torch.bincount(rows, minlength=n_rows).cumsum(0), (1, 0)).int()
 
@@ -60,7 +67,7 @@ class LinearMap:
             weights: [P] float32, value of each entry; None stands for 1.
         """
         rows, columns = rows.int(), columns.int()
-        by_column = columns.argsort(stable=True)
+        by_column = _order(columns, shape[1])
         return cls(
             Bags(columns, _offsets(rows, shape[0]), weights),
             Bags(
@@ -78,8 +85,9 @@ class LinearMap:
     def sums(cls, group: Tensor, n_groups: int) -> "LinearMap":
         """Build the matrix that sums the rows of each group; `group` [N] int64 is the group of each row."""
         one_each = torch.arange(len(group) + 1, dtype=torch.int32, device=group.device)
-        members = group.argsort(stable=True).int()
-        return cls(Bags(members, _offsets(group, n_groups)), Bags(group.int(), one_each))
+        group = group.int()
+        members = _order(group, n_groups).int()
+        return cls(Bags(members, _offsets(group, n_groups)), Bags(group, one_each))
 
     @property
     def transpose(self) -> "LinearMap":
