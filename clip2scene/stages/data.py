@@ -99,7 +99,7 @@ class Superpixels(Stage):
     function: ClassVar[str] = "clip2scene.pairing.superpixels:compute"
     message: ClassVar[str] = "Segment the images into superpixels"
     cores: ClassVar[bool] = True
-    priority: ClassVar[int] = 2
+    priority: ClassVar[int] = 3  # takes every core: later, one core would have to wait for the others
     parts: ClassVar[bool] = True
     implied: ClassVar[frozenset[str]] = frozenset({"method"})
 
