@@ -98,8 +98,7 @@ class Superpixels(Stage):
 
     function: ClassVar[str] = "clip2scene.pairing.superpixels:compute"
     message: ClassVar[str] = "Segment the images into superpixels"
-    cores: ClassVar[bool] = True
-    priority: ClassVar[int] = 3  # takes every core: later, one core would have to wait for the others
+    priority: ClassVar[int] = 2
     parts: ClassVar[bool] = True
     implied: ClassVar[frozenset[str]] = frozenset({"method"})
 
