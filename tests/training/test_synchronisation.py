@@ -22,7 +22,7 @@ WAIT = {
     "bincount", "repeat_interleave", "equal",
 }  # fmt: skip
 READS = ("tolist", "cpu", "numpy")
-KERNELS = "sparse/fetch_on_demand.py"
+KERNELS = ("sparse/fetch_on_demand.py", "sparse/search.py")
 MOST = {
     "clip2scene": {"method": 3, "sparse": 38},
     "ppkt": {"baselines": 0, "sparse": 38},
