@@ -101,7 +101,7 @@ class Costs(_Part):
     processes: int
     """Processes of a run that trains, each with a GPU."""
     stand_ins: list[str]
-    """What was not there and was replaced for the pilot, a line each."""
+    """Inputs that were not there and were replaced for the pilot, a line each."""
     kinds: dict[str, Kind]
     runs: dict[str, RunCost]
     """By key."""

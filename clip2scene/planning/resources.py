@@ -12,7 +12,7 @@ from clip2scene.workflow import Workflow
 TIME, MEMORY = 1.5, 1.25
 """Factors over what was measured: nodes of a cluster differ, and share their disks."""
 MINUTES, MIB = 15, 1000
-"""What is added to both: to start, and to save a state before the end."""
+"""Added to both: to start, and to save a state before the end."""
 
 
 def planned(study: Workflow) -> dict[str, Callable[..., int]]:

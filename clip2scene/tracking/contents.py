@@ -1,4 +1,4 @@
-"""What of a run goes to MLflow: parameters, curves, scores, inputs, files and a picture."""
+"""Contents of a run in MLflow: parameters, curves, scores, inputs, files and a picture."""
 
 import json
 import logging

@@ -16,7 +16,7 @@ from clip2scene.tracking.words import named
 
 @dataclass(frozen=True)
 class Row:
-    """What MLflow groups: the runs that differ in seeds alone.
+    """Runs that differ in seeds alone, which MLflow shows under one parent.
 
     Attributes:
         key: The key that its runs would have without seeds.

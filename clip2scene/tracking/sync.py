@@ -30,12 +30,12 @@ _PARAMETERS = 100  # and of parameters
 _STEPS = "cost_steps"
 
 Identity = tuple[str, str, str]
-"""What MLflow knows a run by: key, fingerprint, and the code of the metric if it has scores."""
+"""Key, fingerprint, and the code of the metric if a run has scores: MLflow knows a run by these."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was sent.
+    """Outcome of a sending.
 
     Attributes:
         ids: MLflow's run id for every run key.

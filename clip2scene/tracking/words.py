@@ -1,4 +1,4 @@
-"""What people read of runs in MLflow: names that tell runs apart, and the columns that compare methods."""
+"""Words of runs in MLflow: names that tell runs apart, and the columns that compare methods."""
 
 import json
 from pathlib import Path

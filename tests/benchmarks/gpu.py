@@ -1,4 +1,4 @@
-"""What a GPU needs for layers and for training steps, in one JSON file: `make benchmark-gpu`.
+"""Measure layers and training steps on a GPU, into one JSON file: `make benchmark-gpu`.
 
 Layers are compared with plain PyTorch, with spconv and spconv-triton where they are installed, and with a
 dense matrix product of as many multiply-adds. A step is that of the configuration's batch, on a synthetic

@@ -1,4 +1,4 @@
-"""What index and scheduler need at full scale, on made-up frames: python tests/benchmarks/scale.py --times 1
+"""Measure index and scheduler at full scale, on made-up frames: python tests/benchmarks/scale.py --times 1
 
 Snakemake plans all of config/paper.yaml and computes nothing. `--times N` has N times as many seeds, and an
 index of N times as many keyframes. docs/scale.md has the numbers.

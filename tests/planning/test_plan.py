@@ -1,4 +1,4 @@
-"""Which rows a budget buys, on studies small enough to solve by hand or by trying everything."""
+"""Rows that a budget buys, on studies small enough to solve by hand or by trying everything."""
 
 import json
 from itertools import combinations

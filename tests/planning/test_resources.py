@@ -1,4 +1,4 @@
-"""What a cluster's jobs ask for, by hand from what the pilot measured."""
+"""Resources of a cluster's jobs, by hand from what the pilot measured."""
 
 from types import SimpleNamespace
 

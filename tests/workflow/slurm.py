@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PLACE = Path("/etc/slurm/slurm.conf")
-"""Where Slurm's commands look: Snakemake's executor passes no SLURM_CONF on to the steps of a job."""
+"""Place where Slurm's commands look: Snakemake's executor passes no SLURM_CONF on to the steps of a job."""
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch")
 CONFIG = """\
 ClusterName=test

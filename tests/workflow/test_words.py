@@ -48,7 +48,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asked(trained, tmp_path_factory):
-    """What was found in each kept keyframe for each word, and the labels."""
+    """Relevancy found in each kept keyframe for each word, and the labels."""
     (run,) = trained.made("pretrain")
     out = tmp_path_factory.mktemp("out")
     labels, files = {}, []
