@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from clip2scene import layout
 from clip2scene.config import Config
@@ -41,6 +42,8 @@ from clip2scene.study import Study
 from clip2scene.task import Task
 from clip2scene.workflow import Workflow
 
+_PLACE = ".pilot-"
+"""Start of the name of a pilot's folder. No person gives it: results of another study may lie beside it."""
 GROWING = ("confusion.npz", "superpixels.arrow")
 """Files of a run that grow with its keyframes; all others have one size, whatever the length of the run."""
 
@@ -48,7 +51,7 @@ GROWING = ("confusion.npz", "superpixels.arrow")
 def run_pilot(config: Config, count: int, processes: int, tell: Callable[[str], None]) -> Costs:
     """Compute one run of every kind for a few units; return what every run of the study costs.
 
-    Everything is written into ``results/pilot``, which is removed at the end; no run is touched.
+    Everything is written into a hidden folder of the results, which is removed at the end; no run is touched.
 
     Args:
         config: The configuration.
@@ -59,13 +62,11 @@ def run_pilot(config: Config, count: int, processes: int, tell: Callable[[str], 
     Raises:
         InputError: a run cannot be computed; or there is not enough memory for it.
     """
-    folder = config.results / "pilot"
     with locked(layout.lock(config, "pilot"), f"pilot of {config.results}"):
-        shutil.rmtree(folder, ignore_errors=True)  # of a pilot that was killed
-        try:
-            return _Pilot(config, folder, count, processes, tell).costs()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        for left in config.results.glob(f"{_PLACE}*"):  # of a pilot that was killed
+            shutil.rmtree(left)
+        with TemporaryDirectory(prefix=_PLACE, dir=config.results) as folder:
+            return _Pilot(config, Path(folder), count, processes, tell).costs()
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,17 @@ def test_a_pilot_knows_every_run_and_touches_none(download, tmp_path):
     """Its counts against those of the runs themselves, which are computed here."""
     config = config_of(tmp_path, download)
     told: list[str] = []
+    for folder in ("pilot", ".pilot-killed"):  # somebody's own, and one that a killed pilot left
+        (config.results / folder).mkdir(parents=True)
+        (config.results / folder / "file").touch()
     costs = run_pilot(config, 3, 1, told.append)
     study = Study(config)
     assert list(costs.runs) == list(study.runs)
     assert [line.partition(":")[0] for line in told] == ["index", "subset", "finetune", "predict"]
     assert not costs.stand_ins
-    left = [path.name for path in config.results.rglob("*") if path.is_file()]
-    assert left == ["pilot.lock"]
+    left = {path.name for path in config.results.rglob("*") if path.is_file()}
+    assert left == {"file", "pilot.lock"}
+    assert not list(config.results.glob(".pilot-*"))
     for run in study.runs.values():
         compute(study, run)
     tuned, predicted = of_kind(study, "finetune"), of_kind(study, "predict")
