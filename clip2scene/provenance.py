@@ -55,10 +55,9 @@ def code_of(*modules: str) -> Mapping[str, str]:
             continue
         if name.rpartition(".")[0]:
             waiting.append(name.rpartition(".")[0])  # importing a.b executes a as well
-        tree = _parse(path)
-        found[name] = digest(_executed(tree))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += [used for used in _imports(tree, package) if used.partition(".")[0] in roots]
+        found[name], imports = _read(path, package)
+        waiting += [used for used in imports if used.partition(".")[0] in roots]
     return MappingProxyType(dict(sorted(found.items())))
 
 
@@ -84,9 +83,14 @@ def _source(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _parse(path: Path) -> ast.Module:
-    """Return a module's syntax tree without what type checkers alone read."""
-    return _Executed().visit(ast.parse(path.read_bytes(), str(path)))
+@cache
+def _read(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+    """Return a hash of what Python executes of a module, and the names that it imports.
+
+    As in `code_of`, a process reads each file once: what it has imported does not change either.
+    """
+    tree = _Executed().visit(ast.parse(path.read_bytes(), str(path)))
+    return digest(_executed(tree)), tuple(dict.fromkeys(_imports(tree, package)))
 
 
 class _Executed(ast.NodeTransformer):

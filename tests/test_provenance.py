@@ -70,23 +70,29 @@ def write_package(parent: Path) -> Path:
     return folder
 
 
+def read_again() -> None:
+    """Make this process read source files that it has read before."""
+    code_of.cache_clear()
+    provenance._read.cache_clear()
+
+
 def forget() -> None:
     """Undo what this process remembers of the package's source."""
-    code_of.cache_clear()
+    read_again()
     provenance._source.cache_clear()
     for name in [name for name in sys.modules if name.startswith("experiment_code")]:
         del sys.modules[name]
 
 
 def stage_hash(module: str = "stage") -> str:
-    code_of.cache_clear()
+    read_again()
     return code_hash(f"experiment_code.{module}")
 
 
 def hashed(text: str, package: Path) -> str:
     """Return the hash of a module with this source."""
     (package / "loss.py").write_text(text)
-    code_of.cache_clear()
+    read_again()
     return code_of("experiment_code.loss")["experiment_code.loss"]
 
 

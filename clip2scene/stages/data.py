@@ -20,7 +20,7 @@ class Synthetic(Stage):
     function: ClassVar[str] = "clip2scene.synthetic.generate:compute"
     message: ClassVar[str] = "Make the synthetic data set"
     cores: ClassVar[bool] = True
-    priority: ClassVar[int] = 3
+    priority: ClassVar[int] = 1000  # a job that takes every core waits for ever once others have begun
 
     def settings(self, config: Config, run: Run) -> dict[str, Any]:
         """Return the data set's format, version, parameters and seed."""
