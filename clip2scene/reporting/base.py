@@ -1,7 +1,7 @@
 """The interface of a result table, and the cells that fill it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
 
 from clip2scene import layout
 from clip2scene.config import Config
@@ -102,23 +103,30 @@ class Cell:
 
     def spread(self, value: Callable[[Scores], float]) -> "Spread":
         """Return mean and spread of a number over the seeds of pre-training and of fine-tuning."""
-        return self.spread_of([value(scores) for scores in self.scores.values()])
+        return self.spreads([[value(scores)] for scores in self.scores.values()])[0]
 
-    def spread_of(self, values: Sequence[float]) -> "Spread":
-        """Return mean and spread of numbers, one a run; runs in which the number is NaN are left out."""
-        rows = pd.DataFrame({
-            "pretrain_seed": pd.array([run.pretrain_seed for run in self.runs], dtype="Int64"),
-            "value": np.asarray(values, dtype=np.float64),
-        }).dropna(subset="value")  # fmt: skip
-        starts = rows.groupby("pretrain_seed", dropna=False)["value"]
-        within = starts.var(ddof=1).dropna()
-        return Spread(
-            mean=rows["value"].mean(),
-            pretrain_seeds=int(rows["pretrain_seed"].nunique()),
-            finetune_seeds=int(starts.size().max()) if self.experiment.seeds and len(rows) else 0,
-            pretrain_std=starts.mean().std(ddof=1) if len(starts) > 1 else None,
-            finetune_std=within.mean() ** 0.5 if len(within) else None,
-        )
+    def spreads(self, values: ArrayLike) -> "list[Spread]":
+        """Return mean and spread of each of N numbers.
+
+        Args:
+            values: [R, N], those of each run. A run in which a number is NaN is left out of that number's.
+        """
+        numbers = pd.DataFrame(np.asarray(values, dtype=np.float64))
+        seeds = pd.array([run.pretrain_seed for run in self.runs], dtype="Int64")
+        starts = numbers.groupby(seeds, dropna=False)
+        runs, means, within = starts.count(), starts.mean(), starts.var(ddof=1)
+        number, known = (runs > 0).sum(), (runs[runs.index.notna()] > 0).sum()
+        mean, std, pooled = numbers.mean(), means.std(ddof=1), within.mean() ** 0.5
+        return [
+            Spread(
+                mean=mean[n],
+                pretrain_seeds=int(known[n]),
+                finetune_seeds=int(runs[n].max()) if self.experiment.seeds else 0,
+                pretrain_std=std[n] if number[n] > 1 else None,
+                finetune_std=None if np.isnan(pooled[n]) else pooled[n],
+            )
+            for n in numbers
+        ]
 
 
 @dataclass(frozen=True)

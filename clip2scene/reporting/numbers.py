@@ -1,14 +1,13 @@
 """Every number of a cell, one a row with the same columns: all tables are made from these rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from clip2scene.config import Config
 from clip2scene.experiments import Experiment
-from clip2scene.reporting.base import Cell
+from clip2scene.reporting.base import Cell, Spread
 from clip2scene.reporting.statistics import intervals, paired_p
 from clip2scene.reporting.verdicts import judge
 from clip2scene.study import Study
@@ -82,20 +81,18 @@ def _scored(cell: Cell, points: str) -> Iterator[Row]:
     names = [("miou", ""), *(("iou", name) for name in first.classes)]
     per_run = [prediction.scores(points) for prediction in cell.runs.values()]
     of_run = [[100 * scores.miou, *(100 * scores.iou)] for scores in per_run]
-    for (metric, name), interval, values in zip(
-        names, intervals([cell.totals(points)]), np.transpose(of_run), strict=True
+    for (metric, name), interval, spread in zip(
+        names, intervals([cell.totals(points)]), cell.spreads(of_run), strict=True
     ):
         ends = {"low": interval.low, "high": interval.high, **units(cell)}
-        yield {"metric": metric, "class": name, **_spread(cell, values), **ends}
+        yield {"metric": metric, "class": name, **_columns(spread), **ends}
     present = [scores.present for scores in per_run]
     yield {"metric": "classes_present", "value": min(present)}
-    released = [100 * scores.miou_released for scores in per_run]
-    yield {"metric": "miou_released_convention", **_spread(cell, released)}
+    (released,) = cell.spreads([[100 * scores.miou_released] for scores in per_run])
+    yield {"metric": "miou_released_convention", **_columns(released)}
 
 
-def _spread(cell: Cell, values: Sequence[float]) -> Row:
-    """Return the mean over runs and its spreads; runs without the class are left out."""
-    spread = cell.spread_of(values)
+def _columns(spread: Spread) -> Row:
     return {
         "value": spread.mean,
         "pretrain_seeds": spread.pretrain_seeds,

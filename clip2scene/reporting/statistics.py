@@ -65,9 +65,9 @@ def scores(sums: np.ndarray) -> np.ndarray:
         [1 + C, ...]: first the mIoU. A class that a run has neither in labels nor in predictions is NaN and
         does not enter that run's mIoU, as in `clip2scene.evaluation.metrics`.
     """
-    iou = 100 * ratio(sums[..., 0, :], sums[..., 1, :])
-    of_run = np.moveaxis(np.concatenate([mean_iou(iou)[..., None], iou], axis=-1), 0, -1)  # runs last
-    return np.moveaxis(mean_iou(of_run), -1, 0)
+    iou = _ious(sums)
+    of_run = np.concatenate([mean_iou(iou)[..., None], iou], axis=-1)
+    return np.moveaxis(_mean_over_runs(of_run), -1, 0)
 
 
 def intervals(sides: Sequence[np.ndarray]) -> list[Interval]:
@@ -126,9 +126,11 @@ def paired_p(first: np.ndarray, second: np.ndarray) -> float:
 
     def statistic(mine: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
         swapped = np.asarray(mine >= units, dtype=np.float64)  # [..., U]
-        pairs = [(_exchanged(a, b, swapped), _exchanged(b, a, swapped)) for a in first for b in second]
-        one, two = (scores(np.stack(side))[0] for side in zip(*pairs, strict=True))
-        return np.round(one - two, 9)  # a tie of equal sums stays one
+        kept, given = (
+            [_weighted(side, units) for side in (first, second)] for units in (1 - swapped, swapped)
+        )
+        one, two = kept[0][:, None] + given[1], kept[1] + given[0][:, None]  # [K, L, ..., 2, C], integers
+        return np.round(_miou(one) - _miou(two), 9)  # a tie of equal sums stays one
 
     every = np.arange(units)
     found = stats.permutation_test(
@@ -185,6 +187,16 @@ def _weighted(side: np.ndarray, weights: np.ndarray) -> np.ndarray:
     )
 
 
-def _exchanged(mine: np.ndarray, other: np.ndarray, swapped: np.ndarray) -> np.ndarray:
-    """Add up the units of one run, those with `swapped` = 1 taken from another run: [..., 2, C]."""
-    return _weighted(mine[None], 1 - swapped)[0] + _weighted(other[None], swapped)[0]
+def _miou(sums: np.ndarray) -> np.ndarray:
+    """Return the mIoU, percent, mean over all pairs of runs: [K, L, ..., 2, C] to [...]."""
+    return _mean_over_runs(mean_iou(_ious(sums)).reshape(-1, *sums.shape[2:-2]))
+
+
+def _ious(sums: np.ndarray) -> np.ndarray:
+    """Return IoUs, percent: [..., 2, C] hits and unions to [..., C]."""
+    return 100 * ratio(sums[..., 0, :], sums[..., 1, :])
+
+
+def _mean_over_runs(values: np.ndarray) -> np.ndarray:
+    """Return the mean over runs that have a number, [K, ...] to [...]."""
+    return mean_iou(np.moveaxis(values, 0, -1))

@@ -4,10 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from clip2scene.experiments import Experiment
-from clip2scene.reporting.base import Cell, read_prediction
+from clip2scene.reporting.base import Cell, Prediction, read_scores
 from clip2scene.runs import Run
 from clip2scene.stages.base import Protocol, get_stage
 from clip2scene.study import Study
@@ -68,16 +66,26 @@ def means(study: Study, row: Row, sent: set[str]) -> dict[str, float]:
     predicted = [run for run in row.runs if run.key in sent and not _is_tuned(run)]
     if row.experiment is None or not predicted:
         return {}
-    cell = Cell(row.experiment, {run: read_prediction(study, run) for run in predicted}, False)
+    cell = Cell(row.experiment, {run: _as_one_keyframe(study, run) for run in predicted}, False)
     miou = cell.spread(lambda scores: 100 * scores.miou)
     std = miou.pretrain_std if miou.pretrain_std is not None else miou.finetune_std
     found = {"mIoU": miou.mean, "mIoU_std": std, "runs": float(len(predicted))}
-    ious = np.stack([scores.iou for scores in cell.scores.values()])
-    for name, values in zip(cell.first.classes, 100 * ious.T, strict=True):
-        found[f"IoU/{name.replace(' ', '_')}"] = cell.spread_of(values).mean
+    spreads = cell.spreads([100 * scores.iou for scores in cell.scores.values()])
+    for name, spread in zip(cell.first.classes, spreads, strict=True):
+        found[f"IoU/{name.replace(' ', '_')}"] = spread.mean
     return {
         name: round(float(value), 2) for name, value in found.items() if value is not None and value == value
     }
+
+
+def _as_one_keyframe(study: Study, run: Run) -> Prediction:
+    """Return what a run predicted, summed over keyframes.
+
+    A mean over seeds needs no scenes, and so no index: that may be gone, as after a workflow that failed.
+    """
+    scores = read_scores(study, run)
+    classes = next(iter(scores.values())).classes
+    return Prediction(classes, {points: of.confusion[None] for points, of in scores.items()}, ("",), ("",))
 
 
 def _is_tuned(run: Run) -> bool:

@@ -82,6 +82,14 @@ def test_the_teacher_is_scored_on_the_points_that_a_camera_sees():
     assert found.spread(lambda values: 100 * values.miou).mean == 20
 
 
+def test_a_run_without_a_number_is_left_out_of_that_number():
+    """Of 30, none and 40, those there differ by 10; the number that no run has is NaN, and has no spread."""
+    found = cell({(0, 0): 1, (1, 0): 2, (2, 0): 3}).spreads([[30, np.nan], [np.nan, np.nan], [40, np.nan]])
+    assert (found[0].mean, found[0].pretrain_seeds, found[0].pretrain_std) == (35, 2, pytest.approx(50**0.5))
+    assert np.isnan(found[1].mean)
+    assert (found[1].pretrain_seeds, found[1].finetune_seeds, found[1].pretrain_std) == (0, 0, None)
+
+
 @pytest.fixture
 def one(tmp_path, make_study, finish):
     """A study of one row, finished, and the run that fills its cell."""
