@@ -23,9 +23,15 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
     help="Steps of each training, keyframes of each prediction.",
 )
 @processes_option
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    help="Runs that the study will compute at a time. They slow each other down, so copies of each run are "
+    "computed beside it [default: one on a GPU, else what the cores allow].",
+)
 @json_option
 @click.pass_obj
-def pilot(path: str, steps: int, processes: int, as_json: bool) -> None:
+def pilot(path: str, steps: int, processes: int, jobs: int | None, as_json: bool) -> None:
     """Compute every kind of run for a few steps at its real size; say what the whole study costs.
 
     On the data and the machine at hand; synthetic keyframes of the real size stand in for a data set that is
@@ -35,7 +41,7 @@ def pilot(path: str, steps: int, processes: int, as_json: bool) -> None:
     from clip2scene.planning.pilot import run_pilot
 
     config = load_config(path)
-    costs = run_pilot(config, steps, processes, lambda line: click.echo(line, err=True))
+    costs = run_pilot(config, steps, processes, lambda line: click.echo(line, err=True), jobs)
     costs.write(plan_file(config))
     click.echo(json.dumps(costs.model_dump(mode="json"), indent=2) if as_json else _described(costs, config))
 

@@ -10,7 +10,7 @@ import pkgutil
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -85,11 +85,12 @@ class Measured:
     open_files: int
 
 
-def measure(task: Task, again: bool = False) -> Measured:
+def measure(task: Task, again: bool = False, beside: Sequence[Task] = ()) -> Measured:
     """Compute a run in a new process and measure it.
 
     Args:
         task: The run.
+        beside: Runs that are computed at the same time, and not measured.
         again: Compute it twice, and count what the first time costs more to the start of the process. Runs
             that share a process load libraries and compile kernels once.
 
@@ -97,9 +98,12 @@ def measure(task: Task, again: bool = False) -> Measured:
         InputError: bad input, or the process was killed.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1 + len(beside), mp_context=context) as pool:
         try:
-            return pool.submit(_compute, task, again, time.time()).result()
+            measured, *others = [pool.submit(_compute, each, again, time.time()) for each in (task, *beside)]
+            for other in others:
+                other.result()
+            return measured.result()
         except BrokenProcessPool:
             raise InputError(
                 f"{task.run.kind} ({task.run.title}): its process was killed, most often for want of memory; "

@@ -4,6 +4,9 @@ Runs with the same settings and the same code take the same time a unit, whateve
 of the labels. So one of each kind is computed, by its stage's own function, in a process and a folder of its
 own. A run then costs ``start + fixed + units * seconds a unit``, where the units come from the code that
 counts them.
+
+A study computes several runs at a time, which share memory and caches. So copies of a run are computed
+beside the one that is measured.
 """
 
 import os
@@ -48,7 +51,9 @@ GROWING = ("confusion.npz", "superpixels.arrow")
 """Files of a run that grow with its keyframes; all others have one size, whatever the length of the run."""
 
 
-def run_pilot(config: Config, count: int, processes: int, tell: Callable[[str], None]) -> Costs:
+def run_pilot(
+    config: Config, count: int, processes: int, tell: Callable[[str], None], jobs: int | None = None
+) -> Costs:
     """Compute one run of every kind for a few units; return what every run of the study costs.
 
     Everything is written into a hidden folder of the results, which is removed at the end; no run is touched.
@@ -58,6 +63,7 @@ def run_pilot(config: Config, count: int, processes: int, tell: Callable[[str], 
         count: Units of each: steps of training, keyframes of a prediction.
         processes: Worker processes of the stages that take every core.
         tell: Receives a line for each stand-in and each kind.
+        jobs: Runs that the study will compute at a time. None: one on a GPU, else what the cores allow.
 
     Raises:
         InputError: a run cannot be computed; or there is not enough memory for it.
@@ -66,7 +72,7 @@ def run_pilot(config: Config, count: int, processes: int, tell: Callable[[str], 
         for left in config.results.glob(f"{_PLACE}*"):  # of a pilot that was killed
             shutil.rmtree(left)
         with TemporaryDirectory(prefix=_PLACE, dir=config.results) as folder:
-            return _Pilot(config, Path(folder), count, processes, tell).costs()
+            return _Pilot(config, Path(folder), count, processes, tell, jobs).costs()
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,18 @@ class _Pilot:
     """A pilot under way: the study as it is, and the same with whatever stands in and folders of its own."""
 
     def __init__(
-        self, config: Config, folder: Path, count: int, processes: int, tell: Callable[[str], None]
+        self,
+        config: Config,
+        folder: Path,
+        count: int,
+        processes: int,
+        tell: Callable[[str], None],
+        jobs: int | None,
     ) -> None:
         self.workflow = Workflow(config)
         self.folder, self.count, self.processes, self.tell = folder, count, processes, tell
+        cores = 1 if self.workflow.gpu else os.cpu_count() or 1
+        self.jobs = jobs or max(1, cores // config.threads)
         self.stand_ins: list[str] = []
         used = {name for run in self.workflow.runs.values() for name in (run.target, *run.pretrain.split())}
         config, self.made_up = stand_ins.replaced(
@@ -178,10 +192,11 @@ class _Pilot:
             inputs["subset"] = folder.with_name(f"{kind}-subset.json")
             write_short_subset(inputs["subset"], config, run, short)
         identity = Identity(run.kind, run.fields(), stage.settings(config, run), {})
-        record = RunRecord(folder, run.kind, run.seed, identity)
-        cores = self.processes if stage.cores else 1
-        shares = config.share_process and stage.shares_process
-        measured = measure(Task(config, replace(run, key=kind), record, inputs, cores), again=shares)
+        cores, copies = (self.processes, 0) if stage.cores else (1, self.jobs - 1)
+        places = [folder, *(folder.with_name(f"{kind}-copy-{number}") for number in range(copies))]
+        records = [RunRecord(place, run.kind, run.seed, identity) for place in places]
+        task, *beside = (Task(config, replace(run, key=kind), record, inputs, cores) for record in records)
+        measured = measure(task, config.share_process and stage.shares_process, beside)
         sizes = {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
         growing = sum(size for name, size in sizes.items() if name in GROWING)
         return _Done(run, folder, measured, sum(sizes.values()) - growing, growing)

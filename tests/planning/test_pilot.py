@@ -29,7 +29,7 @@ def test_a_pilot_knows_every_run_and_touches_none(download, tmp_path):
     for folder in ("pilot", ".pilot-killed"):  # somebody's own, and one that a killed pilot left
         (config.results / folder).mkdir(parents=True)
         (config.results / folder / "file").touch()
-    costs = run_pilot(config, 3, 1, told.append)
+    costs = run_pilot(config, 3, 1, told.append, jobs=2)
     study = Study(config)
     assert list(costs.runs) == list(study.runs)
     assert [line.partition(":")[0] for line in told] == ["index", "subset", "finetune", "predict"]
