@@ -70,6 +70,13 @@ def test_every_help_has_examples_that_the_command_takes(name, command):
     assert "Examples:\n  " in CliRunner().invoke(main, [name, "--help"]).output
 
 
+def test_the_help_lists_every_command_once_and_cuts_no_sentence():
+    lines = CliRunner().invoke(main, ["--help"]).output.partition("--help ")[2].splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("  ") and line[2:3].islower()]
+    assert sorted(listed) == sorted(name for name, _ in COMMANDS)
+    assert not [line for line in lines if line.endswith("...")]
+
+
 FILTERS = [
     ("method=ppkt", lambda run: run.method == "ppkt"),
     ("method=ppkt,random stage=finetune", lambda run: run.kind == "finetune"),

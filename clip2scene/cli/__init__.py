@@ -31,11 +31,10 @@ from clip2scene.cli.runs import clean, run, runs, why
 __all__ = ["main"]
 
 gc.set_threshold(50_000)  # what torch's import makes stays: to look through it takes half a second
-for command in (
-    synthesize, index, subset, superpixels, text_embeddings, check_data,
-    run, runs, why, clean, pilot, plan,
-    table, show, collect, explain, decide, figures, report, sync, verify, reference, schema, completion,
-    import_checkpoint, export_checkpoint,
-    predict, submit, view, publish, import_published,
-):  # fmt: skip
-    main.add_command(command)
+main.add_section("Data", check_data, synthesize, index, subset, superpixels, text_embeddings)
+main.add_section("Runs", runs, run, why, explain, pilot, plan, decide, clean)
+main.add_section("Results", show, report, verify, reference, figures, sync, table, collect)
+main.add_section(
+    "Networks", predict, submit, view, publish, import_published, import_checkpoint, export_checkpoint
+)
+main.add_section("Tools", completion, schema)

@@ -14,12 +14,31 @@ from clip2scene.reporting.registry import all_names
 from clip2scene.runs import KEY_LENGTH, Run
 from clip2scene.study import Study
 
+_WHOLE = 1000  # letters, more than any sentence has
+
 
 class _Group(click.Group):
     """Ends a mistake of the user, or a refusal of the system, in one line and exit code 2.
 
-    A bug keeps its traceback.
+    A bug keeps its traceback. Its help lists commands by section, each with its whole first sentence.
     """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._sections: dict[str, tuple[click.Command, ...]] = {}
+
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands, which the help lists under a title."""
+        self._sections[title] = commands
+        for command in commands:
+            self.add_command(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        for title, commands in self._sections.items():
+            shown = [command for command in commands if not command.hidden]
+            with formatter.section(title):
+                formatter.write_dl([(each.name, each.get_short_help_str(_WHOLE)) for each in shown])
 
     def main(self, *arguments: Any, **settings: Any) -> NoReturn:
         """Run a command line; end its errors of usage in one line too."""

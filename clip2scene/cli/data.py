@@ -63,7 +63,7 @@ def check_data(context: click.Context, datasets: tuple[str, ...], thorough: bool
 @dataset_argument
 @click.pass_obj
 def index(path: str, dataset: str) -> None:
-    """Index DATASET: a row a keyframe, so that no other stage reads the data set's own tables."""
+    """Index DATASET: a row for each keyframe, so that no other stage reads the data set's own tables."""
     study = data_set(path, dataset)
     compute(study, study.keyed(Run("index", target=dataset)))
     click.echo(study.index(dataset))

@@ -77,7 +77,7 @@ class Listing(click.Command):
     type=click.IntRange(1, 1000),
     default=5,
     show_default=True,
-    help="Points to name, a text.",
+    help="Number of points to name for each text.",
 )
 @click.option(
     "--intensity",

@@ -97,7 +97,7 @@ def reference(context: click.Context, write: bool) -> None:
     epilog=examples("clip2scene decide paper_nuscenes_1", "clip2scene decide paper_nuscenes_1 --minutes 30")
 )
 @click.argument("claim")
-@click.option("--seeds", type=int, help="Stop at this many seeds a row; at most what the claim plans.")
+@click.option("--seeds", type=int, help="Stop at this many seeds of each row; at most what the claim plans.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Start no further seed after so long.")
 @processes_option
 @click.pass_obj

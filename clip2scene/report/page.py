@@ -76,10 +76,10 @@ def _plots(workflow: Workflow, tables: Mapping[str, pd.DataFrame], every: pd.Dat
     """Yield every kind of figure of which there is one."""
     matrices = tables.get("table_cross_domain")
     kinds: Iterable[tuple[str, str, Iterable[tuple[str, Figure]]]] = (
-        ("label_fractions", "Label fractions", plots.label_fractions(every)),
-        ("cross_domain", "Across domains", () if matrices is None else plots.cross_domain(matrices)),
-        ("per_class", "Classes", plots.per_class(every)),
-        ("training", "Training", training(workflow)),
+        ("label_fractions", "Label-fraction curves", plots.label_fractions(every)),
+        ("cross_domain", "Cross-domain matrix", () if matrices is None else plots.cross_domain(matrices)),
+        ("per_class", "Bars by class", plots.per_class(every)),
+        ("training", "Training curves", training(workflow)),
     )
     for name, title, figures in kinds:
         if drawn := dict(figures):

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from plotly.graph_objects import Figure
 
 from clip2scene import layout
+from clip2scene.experiments import Experiment
 from clip2scene.explain import provenance
 from clip2scene.report import plots
 from clip2scene.report.tables import linked
@@ -61,7 +62,7 @@ def section(study: Study, run: Run, config: str) -> Section:
     figures, scores, cost = {}, {}, {}
     if (folder / "metrics.jsonl").exists():
         steps = curves_of(study, run)
-        figures["What it logged, mean over neighbouring steps."] = plots.curves(steps, "quantity")
+        figures["What it logged, mean over neighbouring steps."] = plots.curves(steps)
     if (folder / "metrics.json").exists():
         cost = {name: f"{value:g}" for name, value in flat(read_metrics(folder).get("cost", {})).items()}
     if (folder / PREDICTS).exists():
@@ -106,18 +107,25 @@ def training(study: Study) -> dict[str, Figure]:
         if trains:
             refuse_missing(folder, "metrics.jsonl")
         if trains and finished(folder):
-            share = f"{run.percent:g} % of the labels {run.rule}".strip() if run.percent else ""
+            share = plots.share_of(run.percent, run.rule) if run.percent else ""
             words = (run.kind.replace("_", "-"), run.target or run.pretrain, share, run.backbone)
             groups.setdefault(tuple(word for word in words if word), []).append(run)
     figures = {}
+    looks = plots.Looks(list(dict.fromkeys(map(_network, [*study.experiments, *study.runs.values()]))))
     for words, runs in groups.items():
-        logs = [curves_of(study, run, ("loss", "validation_miou")).assign(run=_name(run)) for run in runs]
-        figures[", ".join(words)] = plots.curves(pd.concat(logs), "run")
+        logs = []
+        for run in runs:
+            row = plots.named(_network(run), run.pretrain, run.target or run.pretrain)
+            log = curves_of(study, run, ("loss", "validation_miou"))
+            logs.append(log.assign(row=row, run=f"{row}, {_seeds(run)}"))
+        for number, steps in looks.parts(pd.concat(logs)):
+            figures[", ".join(words) + number] = plots.curves(steps, looks)
     return figures
 
 
-def _name(run: Run) -> str:
-    """Return the name of a run's curve."""
-    seed = f"seed {run.seed}" if run.pretrain_seed is None else f"seeds {run.pretrain_seed}, {run.seed}"
-    words = (run.method, run.recipe, run.variant, f"← {run.pretrain}" if run.target else "", seed)
-    return " ".join(word for word in words if word.strip("← "))
+def _network(of: Run | Experiment) -> str:
+    return " ".join(word for word in (of.method, of.recipe, of.variant) if word)
+
+
+def _seeds(run: Run) -> str:
+    return f"seed {run.seed}" if run.pretrain_seed is None else f"seeds {run.pretrain_seed}, {run.seed}"

@@ -167,6 +167,8 @@ def _cell(column: str, row: Mapping[str, str]) -> tuple[str, str]:
         reason, words = (row.get(name, "") for name in _WITH[column])
         text = escape(": ".join(part for part in (value, reason) if part))
         return value, f'<span title="{escape(words)}">{text}</span>'
+    if column == "label_percent" and value:
+        return value, f"{float(value):g}"
     return value, escape(value)
 
 

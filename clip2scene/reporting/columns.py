@@ -115,7 +115,7 @@ MEANING = {
     "left": "the row that is claimed to be better",
     "right": "the row that it is compared with",
     "at_least": "the least difference of mIoU that is claimed",
-    "seeds": "number of pairs of runs that were compared, one a seed",
+    "seeds": "number of pairs of runs that were compared, one for each seed",
     "planned": "number of seeds at which the test ends at the latest",
     "mean": "mean difference of mIoU over seeds",
     "seed_low": "lower end of its 95 % interval over seeds (Student)",

@@ -149,8 +149,8 @@ class _Mirror:
         tags = self.client.get_experiment(self.experiment).tags
         note = {
             "mlflow.note.content": (
-                f"Mirrored from run files. [Compare methods]({words.page(self.experiment)}): the mean over "
-                "seeds. Single runs are in the view `All runs`, under their row of the table of experiments."
+                f"[Compare methods]({words.page(self.experiment)}): means over seeds. "
+                "Single runs: the view `All runs`."
             )
         }
         wanted = words.KIND | note | words.views(round(1000 * time.time()))

@@ -27,6 +27,16 @@ FRAMES = 40
 PREDICTS = {"predict", "annotation_free", "projection"}
 CLASSES = 16  # of nuScenes
 BUS = 3
+TRACKED = (
+    {
+        "protocol": "finetune", "method": "random", "backbone": "spvcnn", "target": "nuscenes",
+        "percent": "100", "seeds": "0 1",
+    },
+    {
+        "protocol": "annotation_free", "method": "clip2scene", "recipe": "fixed", "backbone": "spvcnn",
+        "pretrain": "nuscenes", "target": "nuscenes", "pretrain_seeds": "0 1",
+    },
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +144,15 @@ def _write(study: Study, run: Run, counts: dict[str, np.ndarray], code: str = "c
         record.finish({"losses": {"loss": 0.5}, "cost": {"seconds": 2.0}})
     else:
         record.finish()
+
+
+@pytest.fixture
+def tracked(tmp_path) -> Callable[..., Study]:
+    """Return a function that makes a finished study of two rows of two seeds, which is sent to an address."""
+
+    def _tracked(uri: str, **tracking: Any) -> Study:
+        made = _make_study(tmp_path, *TRACKED, tracking={"uri": uri, **tracking})
+        _finish(made)
+        return made
+
+    return _tracked

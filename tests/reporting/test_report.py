@@ -151,6 +151,8 @@ def test_every_number_is_the_table_s(workflow, page):
                 wanted = row[column] + (f" [{low}, {high}]" if row[column] and low and high else "")
                 if column == "verdict" and row["reason"]:
                     wanted += f": {row['reason']}"
+                if column == "label_percent" and wanted:
+                    wanted = f"{float(wanted):g}"
                 if name != "table_per_class":
                     assert cells[column] == wanted, (name, column)
                 with_intervals += "[" in cells[column]
@@ -244,12 +246,29 @@ def test_figures_show_the_numbers_of_the_tables(workflow):
 
 def test_training_curves_of_methods_are_on_one_axis(workflow):
     figure = training(workflow)["finetune, nuscenes, 100 % of the labels, spvcnn"]
-    assert [line.name for line in figure.data] == [
-        "random seed 0",
-        "random seed 1",
-        "ppkt ← nuscenes seeds 0, 0",
+    assert [(line.name, line.hovertext) for line in figure.data] == [
+        ("random", "random, seed 0"),
+        ("random", "random, seed 1"),
+        ("ppkt", "ppkt, seeds 0, 0"),
     ]
+    first, second, other = (line.line.color for line in figure.data)
+    assert first == second != other
     assert list(figure.data[0].y) == [1.0, 0.5]
+
+
+def test_no_two_rows_of_a_figure_look_alike():
+    """There are more networks than colours, and each of them was pre-trained on two data sets."""
+    networks = [f"method {number}" for number in range(25)]
+    looks = plots.Looks(networks)
+    rows = [plots.named(network, source, "here") for network in networks for source in ("here", "there")]
+    table, shown = pd.DataFrame({"row": rows}), []
+    for number, part in looks.parts(table):
+        drawn = looks.drawn(part["row"], "line_dash")
+        each = {(drawn["color_discrete_map"][row], drawn["line_dash_map"][row]) for row in part["row"]}
+        assert len(each) == len(part)
+        shown += [f"{row}{number}" for row in part["row"]]
+    assert len(shown) == len(rows)
+    assert {name[-3:] for name in shown} >= {"(2)", "(3)"}
 
 
 def test_a_log_that_is_gone_is_named(make_study, finish, tmp_path):
