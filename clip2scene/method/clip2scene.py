@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clip2scene.blockwise import normalise_
 from clip2scene.config import Config
 from clip2scene.errors import InputError
 from clip2scene.method.base import Method, Progress, Resources
@@ -66,7 +67,7 @@ class Clip2Scene(Method):
         recipe, losses = self.recipe, {}
         values = self.teacher.values(batch.images)
         pixels = self.at_pixels(self.teacher.to_joint_space(values), batch)
-        pixels = F.normalize(pixels, dim=1) if recipe.normalise else pixels
+        pixels = normalise_(pixels) if recipe.normalise else pixels
         labels = similarity(pixels, self.text).argmax(dim=1)  # [M], pseudo labels
         # Many pairs share a voxel, so the linear maps run once per paired voxel instead of once per pair.
         voxel, of_pair = torch.unique(batch.inverse[batch.pair_point], return_inverse=True)
@@ -84,12 +85,13 @@ class Clip2Scene(Method):
                 loss = semantic_loss(scores, switch_labels(labels, scores, recipe, progress), recipe)
             losses["semantic"] = recipe.semantic_weight * loss
         if self.spatial_temporal is not None:
-            points = self.embed(self.spatial_temporal, features).index_select(0, of_pair)  # [M, D]
+            points = self.embed(self.spatial_temporal, features)  # [V, D]
             if recipe.agreement == "pixels":
-                loss = pixel_disagreement(points, self.image_mapping(self.at_pixels(values, batch)))
+                pixels = self.image_mapping(self.at_pixels(values, batch))
+                loss = pixel_disagreement(points.index_select(0, of_pair), pixels)
             else:
                 cell = batch.grid_cell[batch.pair_point]
-                loss = spatial_temporal_loss(points, pixels, labels, self.text, cell, recipe)
+                loss = spatial_temporal_loss(points, pixels, labels, self.text, cell, recipe, of_pair)
             losses["spatial_temporal"] = recipe.spatial_temporal_weight * loss
         return losses
 
@@ -105,7 +107,7 @@ class Clip2Scene(Method):
         They are L2-normalised if the recipe says so.
         """
         points = linear(features).float()
-        return F.normalize(points, dim=1) if self.recipe.normalise else points
+        return normalise_(points) if self.recipe.normalise else points
 
     def classify(self, features: Tensor, text: Tensor) -> Tensor:
         """Return dot products [V, C] of embedded features [V, F] with texts [C, D]; there is no class 0."""

@@ -4,17 +4,27 @@ Points of several sweeps that share a grid cell are pulled towards one feature, 
 their pixels.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import cosine_similarity
 
+from clip2scene.blockwise import row_blocks
 from clip2scene.method.recipe import Recipe
 from clip2scene.precision import in_float32
 
 
 @in_float32
 def spatial_temporal_loss(
-    points: Tensor, pixels: Tensor, labels: Tensor, text: Tensor, cell: Tensor, recipe: Recipe
+    points: Tensor,
+    pixels: Tensor,
+    labels: Tensor,
+    text: Tensor,
+    cell: Tensor,
+    recipe: Recipe,
+    of_pair: Tensor | None = None,
 ) -> Tensor:
     """Compute equation 2, which pulls the points of a cell towards its fused feature.
 
@@ -23,25 +33,91 @@ def spatial_temporal_loss(
     The sum runs over pairs, as in the released code: a point seen by two cameras counts twice in its cell.
 
     Args:
-        points: [M, D] float, point features p of the pairs.
-        pixels: [M, D] float, pixel features x of the pairs.
+        points: [V, D] float, point features p.
+        pixels: [M, D] float, pixel features x of the pairs. They get no gradient.
         labels: [M] int64, 0..C-1, pseudo labels of the pixels; self-training never switches these.
         text: [C, D] float, text embeddings.
         cell: [M] int64, grid cell of each pair; the numbers may have gaps.
         recipe: Fusion, attention text, lambda, cap and reduction.
+        of_pair: [M] int64, row of `points` of each pair; None if each pair has its own, in order.
 
     Returns:
         Scalar loss.
     """
     chosen, cell, first = group(cell, recipe.cell_cap)
-    points, pixels = points.index_select(0, chosen), pixels.index_select(0, chosen)
     attending = labels[chosen] if recipe.attention_text == "pair" else labels[chosen][first][cell]
-    of_points, of_pixels = attention(points, pixels, text[attending], cell, len(first), recipe)
-
-    weighted = of_points[:, None] * points + of_pixels[:, None] * pixels
-    fused = points.new_zeros(len(first), points.shape[1]).index_add(0, cell, weighted)  # equation 3, [N, D]
-    disagreement = 1 - torch.sigmoid((points * fused.index_select(0, cell)).sum(dim=1))  # [M]
+    # Features stay in the order of the pairs: only numbers of pairs are sorted by cell.
+    kept, place = chosen.sort()
+    if len(kept) < len(pixels):
+        pixels, of_pair = pixels.index_select(0, kept), kept if of_pair is None else of_pair[kept]
+    elif of_pair is None:
+        of_pair = kept
+    agreement = _Agreement.apply(
+        points, of_pair, pixels, text, attending[place], cell[place], len(first), recipe
+    )
+    disagreement = 1 - torch.sigmoid(agreement.index_select(0, place.argsort()))  # [M]
     return reduce(disagreement, len(first), recipe)
+
+
+class _Agreement(torch.autograd.Function):
+    """D(p_i, f_n) of each pair with its cell's fused feature (equation 3), without matrices of all pairs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        points: Tensor,
+        of_pair: Tensor,
+        pixels: Tensor,
+        text: Tensor,
+        attending: Tensor,
+        cell: Tensor,
+        cells: int,
+        recipe: Recipe,
+    ) -> Tensor:
+        blocks = row_blocks(*pixels.shape, pixels.device)
+        scores = pixels.new_empty(2, len(pixels))
+        for block in blocks:
+            p, t = points.index_select(0, of_pair[block]), text.index_select(0, attending[block])
+            scores[0, block] = (p * t).sum(dim=1)
+            scores[1, block] = (pixels[block] * t).sum(dim=1)
+        with torch.enable_grad():
+            weights = attention(scores.requires_grad_(), cell, cells, recipe)  # [2, M]
+        of_points, of_pixels = weights.detach()[:, :, None]
+        fused = points.new_zeros(cells, points.shape[1])  # [N, D]
+        for block in blocks:
+            p = points.index_select(0, of_pair[block])
+            fused.index_add_(0, cell[block], of_points[block] * p + of_pixels[block] * pixels[block])
+        agreement = pixels.new_empty(len(pixels))
+        for block in blocks:
+            p = points.index_select(0, of_pair[block])
+            agreement[block] = (p * fused.index_select(0, cell[block])).sum(dim=1)
+        ctx.save_for_backward(points, of_pair, pixels, text, attending, cell, fused)
+        ctx.blocks, ctx.scores, ctx.weights = blocks, scores, weights
+        return agreement
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        points, of_pair, pixels, text, attending, cell, fused = ctx.saved_tensors
+        gradient = gradient[:, None]
+        of_fused = torch.zeros_like(fused)
+        for block in ctx.blocks:
+            p = points.index_select(0, of_pair[block])
+            of_fused.index_add_(0, cell[block], gradient[block] * p)
+        of_weights = torch.empty_like(ctx.scores)
+        for block in ctx.blocks:
+            p, upstream = points.index_select(0, of_pair[block]), of_fused.index_select(0, cell[block])
+            of_weights[0, block] = (upstream * p).sum(dim=1)
+            of_weights[1, block] = (upstream * pixels[block]).sum(dim=1)
+        (of_scores,) = torch.autograd.grad(ctx.weights, ctx.scores, of_weights, retain_graph=True)
+        weights, of_scores = ctx.weights.detach()[0, :, None], of_scores[0, :, None]
+        of_points = torch.zeros_like(points)
+        for block in ctx.blocks:  # a pair's three uses of its point
+            total = gradient[block] * fused.index_select(0, cell[block])
+            total += weights[block] * of_fused.index_select(0, cell[block])
+            total += of_scores[block] * text.index_select(0, attending[block])
+            of_points.index_add_(0, of_pair[block], total)
+        return of_points, *[None] * 7
 
 
 @in_float32
@@ -74,9 +150,7 @@ def group(cell: Tensor, cap: int | None) -> tuple[Tensor, Tensor, Tensor]:
     return chosen, cell, first
 
 
-def attention(
-    points: Tensor, pixels: Tensor, text: Tensor, cell: Tensor, cells: int, recipe: Recipe
-) -> tuple[Tensor, Tensor]:
+def attention(scores: Tensor, cell: Tensor, cells: int, recipe: Recipe) -> Tensor:
     """Compute equation 4: a softmax within each cell, over its pixels and points together.
 
     b_i = exp(D(p_i, t_i) / lambda) / sum_{j in g_n} (exp(D(x_j, t_j) / lambda) + exp(D(p_j, t_j) / lambda)),
@@ -84,17 +158,14 @@ def attention(
     and a_i has D(x_i, t_i) in the numerator. With fusion ``points`` the pixels are left out: a is 0.
 
     Args:
-        points: [M, D] float, point features p.
-        pixels: [M, D] float, pixel features x.
-        text: [M, D] float, text embedding t of each pair.
+        scores: [2, M] float, dot products of each pair's point p and pixel x with its text embedding t.
         cell: [M] int64, 0..cells-1.
         cells: Number of cells N.
         recipe: Fusion and lambda.
 
     Returns:
-        Weights b [M] of the points and a [M] of the pixels.
+        Weights b of the points and a of the pixels, [2, M].
     """
-    scores = torch.stack([(points * text).sum(dim=1), (pixels * text).sum(dim=1)])  # [2, M]
     scores = scores / recipe.attention_temperature
     if recipe.fusion == "points":
         scores = torch.stack([scores[0], torch.full_like(scores[1], -torch.inf)])
@@ -102,8 +173,7 @@ def attention(
         highest = scores.new_full((cells,), -torch.inf).scatter_reduce(0, cell, scores.amax(dim=0), "amax")
     exponentials = torch.exp(scores - highest[cell])
     total = scores.new_zeros(cells).index_add(0, cell, exponentials.sum(dim=0))
-    weights = exponentials / total.index_select(0, cell)
-    return weights[0], weights[1]
+    return exponentials / total.index_select(0, cell)
 
 
 def reduce(disagreement: Tensor, cells: int, recipe: Recipe) -> Tensor:

@@ -13,6 +13,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clip2scene.blockwise import row_blocks
 from clip2scene.models.clip import load_clip
 from clip2scene.models.frozen import Frozen
 
@@ -172,12 +173,14 @@ def load_maskclip(
     return MaskCLIP(clip, checkpoint["mean"], checkpoint["std"], image_scale)
 
 
+@torch.no_grad()
 def sample_features(
     features: Tensor, image: Tensor, row: Tensor, column: Tensor, size: tuple[int, int]
 ) -> Tensor:
     """Sample features at pixels, as if upsampled bilinearly to the image size (align_corners=False).
 
-    Only the requested pixels are computed: upsampled maps of 512 channels would take gigabytes.
+    Only the requested pixels are computed: upsampled maps of 512 channels would take gigabytes. There is no
+    gradient: the features are those of a frozen teacher.
 
     Args:
         features: [L, D, h, w] float32.
@@ -189,12 +192,17 @@ def sample_features(
     Returns:
         [M, D] float32.
     """
-    maps = features.movedim(1, -1)  # [L, h, w, D]
-    top, bottom, down = _neighbours(row, maps.shape[1], size[0])
-    left, right, along = _neighbours(column, maps.shape[2], size[1])
-    upper = torch.lerp(maps[image, top, left], maps[image, top, right], along)
-    lower = torch.lerp(maps[image, bottom, left], maps[image, bottom, right], along)
-    return torch.lerp(upper, lower, down)
+    height, width = features.shape[-2:]
+    cells = features.movedim(1, -1).flatten(0, 2)  # [L * h * w, D]
+    top, bottom, down = _neighbours(row, height, size[0])
+    left, right, along = _neighbours(column, width, size[1])
+    corners = [(image * height + y) * width + x for y in (top, bottom) for x in (left, right)]
+    result = cells.new_empty(len(image), cells.shape[1])
+    for block in row_blocks(*result.shape, result.device):
+        a, b, c, d = (cells.index_select(0, corner[block]) for corner in corners)
+        upper, lower = torch.lerp(a, b, along[block]), torch.lerp(c, d, along[block])
+        torch.lerp(upper, lower, down[block], out=result[block])
+    return result
 
 
 def _neighbours(pixel: Tensor, cells: int, pixels: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -74,10 +74,10 @@ class SPVCNN(nn.Module):
         x2 = self.down[1](x1)
         x3 = self.down[2](x2)
         x4 = self.down[3](x3)
-        z1 = self._to_points(x4) + self.point_transforms[0](x0.features)
+        z1 = self._to_points(x4).add_(self.point_transforms[0](x0.features))
 
         y2 = self.up[1](self.up[0](self._to_voxels(z1, x4), x3), x2)
-        z2 = self._to_points(y2) + self.point_transforms[1](z1)
+        z2 = self._to_points(y2).add_(self.point_transforms[1](z1))
 
         y4 = self.up[3](self.up[2](self._to_voxels(z2, y2), x1), x0)
         z3 = y4.features + self.point_transforms[2](z2)

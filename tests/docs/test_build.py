@@ -82,7 +82,6 @@ def test_diagram_of_the_architecture_has_every_module():
     modules = {path.name for path in ROOT.glob("clip2scene/[a-z]*.py")}
     folders = {f"{path.parent.name}/" for path in ROOT.glob("clip2scene/*/__init__.py")}
     left_out = {
-        "blockwise.py",
         "errors.py",
         "layout.py",
         "machine.py",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clip2scene.method.recipe import FIXED, PAPER, RELEASED
-from clip2scene.method.spatial_temporal import group, spatial_temporal_loss
+from clip2scene.method.spatial_temporal import attention, group, reduce, spatial_temporal_loss
 
 CELLS = [7, 2, 7, 2, 2, 5, 7] + [9] * 11  # numbers have gaps; cell 9 has 11 pairs, above the cap of 8
 
@@ -100,6 +100,37 @@ def test_gradients(case, recipe):
     assert torch.autograd.gradcheck(
         lambda p: spatial_temporal_loss(p, *rest, recipe), points.requires_grad_()
     )
+
+
+def plain_operators(points, pixels, labels, text, cell, recipe, of_pair):
+    """Compute the loss with a matrix of all pairs at every step, by PyTorch's own gradients."""
+    chosen, cell, first = group(cell, recipe.cell_cap)
+    points, pixels = points.index_select(0, of_pair).index_select(0, chosen), pixels.index_select(0, chosen)
+    attending = labels[chosen] if recipe.attention_text == "pair" else labels[chosen][first][cell]
+    scores = torch.stack([(points * text[attending]).sum(1), (pixels * text[attending]).sum(1)])
+    b, a = attention(scores, cell, len(first), recipe)
+    weighted = b[:, None] * points + a[:, None] * pixels
+    fused = points.new_zeros(len(first), points.shape[1]).index_add(0, cell, weighted)
+    disagreement = 1 - torch.sigmoid((points * fused.index_select(0, cell)).sum(1))
+    return reduce(disagreement, len(first), recipe)
+
+
+@pytest.mark.parametrize("recipe", [PAPER, RELEASED, FIXED])
+def test_blocks_give_the_bits_of_plain_operators(recipe):
+    torch.manual_seed(0)
+    pairs, voxels = 5000, 1700  # five blocks of 128 channels
+    points, pixels = torch.randn(voxels, 128) / 8, torch.randn(pairs, 128) / 8
+    labels, text = torch.randint(0, 16, (pairs,)), torch.randn(16, 128) / 8
+    cell, of_pair = torch.randint(0, 900, (pairs,)), torch.randint(0, voxels, (pairs,))
+    losses, gradients = [], []
+    for loss in (spatial_temporal_loss, plain_operators):
+        leaf = points.clone().requires_grad_()
+        losses.append(loss(leaf, pixels, labels, text, cell, recipe, of_pair))
+        losses[-1].backward()
+        gradients.append(leaf.grad)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*losses)
+    assert torch.equal(*gradients)
 
 
 def test_large_features_do_not_overflow(case):
