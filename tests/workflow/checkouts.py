@@ -39,7 +39,8 @@ class Site:
     def environment(self) -> dict[str, str]:
         """The environment in which commands run."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        env = os.environ | {"PATH": path, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        env = os.environ | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        env["PYTHONPATH"] = os.pathsep.join([str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])])
         env.pop("CLIP2SCENE_CONFIG", None)
         return env
 
