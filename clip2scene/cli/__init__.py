@@ -3,6 +3,7 @@
 Nothing heavy is imported before the subcommand that needs it runs.
 """
 
+import atexit
 import gc
 
 import clip2scene.cli.interpreter  # noqa: F401 - first: it refuses versions of Python that the rest does not run on
@@ -30,7 +31,9 @@ from clip2scene.cli.runs import clean, run, runs, why
 
 __all__ = ["main"]
 
-gc.set_threshold(50_000)  # what torch's import makes stays: to look through it takes half a second
+# What torch's import makes stays. To look through it takes half a second, and at the end a whole one.
+gc.set_threshold(50_000)
+atexit.register(gc.freeze)
 main.add_section("Data", check_data, synthesize, index, subset, superpixels, text_embeddings)
 main.add_section("Runs", runs, run, why, explain, pilot, plan, decide, clean)
 main.add_section("Results", show, report, verify, reference, figures, sync, table, collect)

@@ -18,7 +18,7 @@ class Time(_Part):
     """Seconds of a run: those of its process, those of the run itself, and those of each unit of its work."""
 
     start: float = Field(ge=0)
-    """Until the stage's function is called: the interpreter and its imports."""
+    """Of the process: the interpreter and its imports until the stage's function is called, and its end."""
     fixed: float = Field(ge=0)
     """Of the function, whatever the number of units: models, files, the first step's compilation."""
     unit: float = Field(ge=0)
@@ -27,6 +27,10 @@ class Time(_Part):
     def total(self, units: int, start: bool = True) -> float:
         """Return the seconds of a run of so many units, with or without the start of its process."""
         return self.start * start + self.fixed + units * self.unit
+
+    def whole(self, units: int) -> Self:
+        """Return the time of a run that has no units: what so many took is fixed."""
+        return self.model_copy(update={"fixed": self.fixed + units * self.unit, "unit": 0.0})
 
 
 class Kind(_Part):

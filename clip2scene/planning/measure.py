@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from clip2scene.compute import call_stage
 from clip2scene.errors import InputError
 from clip2scene.planning.costs import Time
 from clip2scene.stages.base import get_stage
+from clip2scene.study import Study
 from clip2scene.task import Task
 
 WARM_UP = 0.25
@@ -103,16 +104,19 @@ def measure(task: Task, again: bool = False, beside: Sequence[Task] = ()) -> Mea
             measured, *others = [pool.submit(_compute, each, again, time.time()) for each in (task, *beside)]
             for other in others:
                 other.result()
-            return measured.result()
+            found, ended = measured.result()
         except BrokenProcessPool:
             raise InputError(
                 f"{task.run.kind} ({task.run.title}): its process was killed, most often for want of memory; "
                 "expected more memory, or a smaller batch_size"
             ) from None
+    return replace(found, seconds=_started(found.seconds, time.time() - ended))
 
 
-def _compute(task: Task, again: bool, began: float) -> Measured:
+def _compute(task: Task, again: bool, began: float) -> tuple[Measured, float]:
+    """Measure a run in this process; return the time of its end as well."""
     pkgutil.resolve_name(get_stage(task.run.kind).function)  # the imports
+    Study(task.config)  # as `clip2scene run` does
     start, start_cpu = time.time() - began, cpu_seconds()
     watch, seconds, cpu = _timed(task)
     if again:
@@ -121,16 +125,22 @@ def _compute(task: Task, again: bool, began: float) -> Measured:
         start += max(0.0, first.fixed - seconds.fixed)
         start_cpu += max(0.0, first_cpu.fixed - cpu.fixed)
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10  # KiB on Linux
-    return Measured(
+    found = Measured(
         watch.units,
-        seconds.model_copy(update={"start": start}),
-        cpu.model_copy(update={"start": start_cpu}),
+        _started(seconds, start),
+        _started(cpu, start_cpu),
         rate(watch.moments)[2],
         _peak_memory() + children * task.config.workers,
         _gpu_memory(),
         watch.batch_bytes / 2**20,
         watch.open_files,
     )
+    return found, time.time()
+
+
+def _started(cost: Time, seconds: float) -> Time:
+    """Return a cost with seconds added to those of the process."""
+    return cost.model_copy(update={"start": cost.start + seconds})
 
 
 def _timed(task: Task) -> tuple[Watch, Time, Time]:

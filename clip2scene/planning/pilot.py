@@ -243,14 +243,17 @@ class _Pilot:
 
     def _kind(self, done: _Done) -> Kind:
         measured = done.measured
-        config = self.study.configuration(done.run.variant)
+        name = unit(self.study.configuration(done.run.variant), done.run)
+        seconds, cpu_seconds = measured.seconds, measured.cpu_seconds
+        if not name:  # it is one unit, whatever its progress bar counts
+            seconds, cpu_seconds = (each.whole(measured.units) for each in (seconds, cpu_seconds))
         return Kind(
             stage=done.run.kind,
             title=done.run.title,
-            unit=unit(config, done.run),
+            unit=name,
             measured=measured.units,
-            seconds=measured.seconds,
-            cpu_seconds=measured.cpu_seconds,
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
             waiting=measured.waiting,
             memory_mib=measured.memory_mib,
             gpu_memory_mib=measured.gpu_memory_mib,

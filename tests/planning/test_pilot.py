@@ -10,6 +10,7 @@ from clip2scene.compute import compute
 from clip2scene.config import load_config
 from clip2scene.datasets.index import read_index
 from clip2scene.planning import stand_ins
+from clip2scene.planning.costs import Time
 from clip2scene.planning.measure import Moment, rate
 from clip2scene.planning.pilot import run_pilot
 from clip2scene.planning.shorten import short_config, short_index, steps
@@ -64,6 +65,13 @@ def test_the_time_of_units_that_end_together_is_that_since_the_bar_opened():
     assert rate([Moment(0, 1, 0, 0), Moment(2, 5, 2, 1)]) == (2.0, 1.0, 0.25, 2)
     assert rate([Moment(0, 1, 0, 0)]) == (0, 0, 0, 0)
     assert rate([]) == (0, 0, 0, 0)
+
+
+def test_a_run_without_units_is_measured_whole():
+    """A synthetic data set of 4 scenes: 1 s to start, 2 s, and 3 s a scene."""
+    time = Time(start=1, fixed=2, unit=3).whole(4)
+    assert time.total(0) == time.total(7) == 15
+    assert time.total(0, start=False) == 14
 
 
 def test_a_shortened_run_keeps_all_that_decides_what_a_step_costs():
