@@ -101,7 +101,7 @@ def _task(study: Study, run: Run, processes: int, part: str) -> Task:
 def call_stage(task: Task) -> None:
     """Call the function of the run's stage."""
     stage = get_stage(task.run.kind)
-    keep_freed_memory()
+    keep_freed_memory(of_every_size=stage.trains)
     if stage.gpu:
         lease_gpu(task.config)
     with _naming_memory(task.run):

@@ -28,10 +28,11 @@ sys.stdin.read()
 
 TAKE_AND_FREE = """
 import resource
+import sys
 from clip2scene.machine import keep_freed_memory
-keep_freed_memory()
+keep_freed_memory(len(sys.argv) > 1)
 import torch
-torch.ones(20 * 2**20)
+torch.ones(5 * 2**20), torch.ones(20 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     torch.ones(5 * 2**20), torch.ones(20 * 2**20)  # 20 MiB, which glibc keeps, and 80, which it does not
@@ -45,6 +46,13 @@ def test_tensors_come_without_faulting_in_every_page():
         pytest.skip("this system has no transparent huge pages")
     taken = subprocess.run([sys.executable, "-c", TAKE_AND_FREE], stdout=subprocess.PIPE, check=True)
     assert int(taken.stdout) < 0.25 * 10 * 100 * 2**20 / 4096  # 256,000 with one fault per page
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is Linux's")
+def test_a_training_keeps_tensors_of_every_size():
+    command = [sys.executable, "-c", TAKE_AND_FREE, "of every size"]
+    taken = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    assert int(taken.stdout) < 0.01 * 10 * 100 * 2**20 / 4096
 
 
 @pytest.fixture

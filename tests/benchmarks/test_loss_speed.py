@@ -14,7 +14,7 @@ PAIRS, VOXELS, CHANNELS = 36_000, 28_000, 512
 
 @pytest.fixture(scope="module", autouse=True)
 def _memory():
-    keep_freed_memory()  # as every stage does
+    keep_freed_memory(of_every_size=True)  # as every stage that trains does
 
 
 @pytest.mark.benchmark(group="losses")

@@ -28,7 +28,7 @@ LAYERS = [(1, 32, 32), (4, 64, 64), (1, 96, 96), (4, 128, 128), (8, 256, 256), (
 
 @pytest.fixture(scope="module", autouse=True)
 def _memory():
-    keep_freed_memory()  # as every stage does
+    keep_freed_memory(of_every_size=True)  # as every stage that trains does
 
 
 def scan(seed: int, azimuths: int, voxels: int) -> np.ndarray:
