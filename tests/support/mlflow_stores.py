@@ -1,4 +1,4 @@
-"""What a store of MLflow holds of a study, and servers that a test can take away."""
+"""Stores of MLflow: reading back a study that was sent, and servers that a test can take away."""
 
 import hashlib
 import os
