@@ -32,7 +32,7 @@ def named(network: str, source: str, target: str) -> str:
 
 @dataclass(frozen=True)
 class Looks:
-    """Style of rows in every figure: a colour for a network; dashes or stripes for a data set of pre-training.
+    """Style of rows in all figures: a colour a network; dashes or stripes a data set of pre-training.
 
     Attributes:
         networks: Every network of the study, in the order of its rows.
