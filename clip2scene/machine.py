@@ -38,8 +38,8 @@ def keep_freed_memory(of_every_size: bool = False) -> None:
 
     Args:
         of_every_size: Keep tensors above that limit as well. A training step asks for the same sizes again
-            and again: it takes 0.85 to 0.9 of the time, for a tenth or two more memory. Inference would take a
-            third more.
+            and again: it takes 0.85 to 0.9 of the time, for a tenth or two more memory. Inference would
+            take a third more.
     """
     if sys.platform == "linux":
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
