@@ -127,7 +127,7 @@ def paired_p(first: np.ndarray, second: np.ndarray) -> float:
     def statistic(mine: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
         swapped = np.asarray(mine >= units, dtype=np.float64)  # [..., U]
         kept, given = (
-            [_weighted(side, units) for side in (first, second)] for units in (1 - swapped, swapped)
+            [_weighted(side, taken) for side in (first, second)] for taken in (1 - swapped, swapped)
         )
         one, two = kept[0][:, None] + given[1], kept[1] + given[0][:, None]  # [K, L, ..., 2, C], integers
         return np.round(_miou(one) - _miou(two), 9)  # a tie of equal sums stays one
