@@ -65,13 +65,14 @@ class Clip2Scene(Method):
         if len(batch.pair_point) == 0:
             raise InputError(f"frames {', '.join(batch.ids)}: no point falls into any image")
         recipe, losses = self.recipe, {}
+        # Many pairs share a voxel, so the linear maps run once per paired voxel instead of once per pair.
+        voxel, of_pair = torch.unique(batch.inverse[batch.pair_point], return_inverse=True)
+        # before the teacher: the backbone's kernel maps wait for what a GPU has been given
+        features = self.backbone(batch.coordinates, batch.features).index_select(0, voxel)
         values = self.teacher.values(batch.images)
         pixels = self.at_pixels(self.teacher.to_joint_space(values), batch)
         pixels = normalise_(pixels) if recipe.normalise else pixels
         labels = similarity(pixels, self.text).argmax(dim=1)  # [M], pseudo labels
-        # Many pairs share a voxel, so the linear maps run once per paired voxel instead of once per pair.
-        voxel, of_pair = torch.unique(batch.inverse[batch.pair_point], return_inverse=True)
-        features = self.backbone(batch.coordinates, batch.features).index_select(0, voxel)
 
         if self.semantic is not None:
             scores = similarity(self.embed(self.semantic, features), self.text).index_select(

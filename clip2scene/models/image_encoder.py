@@ -5,11 +5,13 @@ the source of the weights.
 """
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from clip2scene.errors import InputError
@@ -93,6 +95,39 @@ class FrozenEncoder(nn.Module):
         return self.encoder((images.float() / 255 - self.mean) / self.std)
 
 
+def upsample(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Upsample maps [L, C, h, w] bilinearly to [L, C, H, W] with aligned corners.
+
+    On a GPU, torch adds up the gradient in an order that changes from run to run; there, ours is two matrix
+    products.
+    """
+    if features.device.type == "cpu":
+        return F.interpolate(features, size, mode="bilinear", align_corners=True)
+    return _Upsample.apply(features, size)
+
+
+class _Upsample(torch.autograd.Function):
+    """Bilinear upsampling with aligned corners, whose gradient is the same bit for bit on every run."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.sizes = features.shape[-2:], size
+        return torch.ops.aten.upsample_bilinear2d(features, size, True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        rows, columns = (
+            torch.ops.aten.upsample_bilinear2d(
+                torch.eye(cells, dtype=gradient.dtype, device=gradient.device)[None, None],
+                (pixels, cells),
+                True,
+            )[0, 0]
+            for cells, pixels in zip(*ctx.sizes, strict=True)
+        )  # [H, h] and [W, w]
+        return rows.T @ (gradient @ columns), None
+
+
 class PixelFeatures(nn.Module):
     """Frozen encoder with a trained decoder: 1 x 1 convolution, bilinear upsampling, L2 normalisation.
 
@@ -108,8 +143,7 @@ class PixelFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map RGB images [L, 3, H, W] uint8 to L2-normalised features [L, channels, H, W]."""
         features = self.decoder(self.encoder(images)).float()
-        features = F.interpolate(features, images.shape[-2:], mode="bilinear", align_corners=True)
-        return F.normalize(features, dim=1)
+        return F.normalize(upsample(features, images.shape[-2:]), dim=1)
 
     def at(self, images: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Return ``forward(images)[image, :, row, column]`` without computing the full-size maps.

@@ -1,5 +1,7 @@
 """Layout of a kernel map's pairs for the Triton kernels of `implicit_gemm`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -30,6 +32,21 @@ class Blocks(NamedTuple):
     neighbours: Tensor
 
 
+@contextmanager
+def _in_any_order() -> Iterator[None]:
+    """Let torch write in any order, which changes no integers in places of their own, nor their sums.
+
+    Its deterministic operators (`clip2scene.training.precision.repeat_bits`) would sort them first.
+    """
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+
+
+@_in_any_order()
 def build_blocks(sources: Tensor, targets: Tensor, ends: Tensor, n_voxels: int) -> Blocks:
     """Group target voxels that have neighbours under the same offsets into blocks, as far as possible.
 
@@ -53,7 +70,9 @@ def build_blocks(sources: Tensor, targets: Tensor, ends: Tensor, n_voxels: int) 
         order = order[bits[order].argsort(stable=True)]
 
     n_blocks = -(-n_voxels // BLOCK)
-    place = order.argsort()[targets]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(n_voxels, device=device)
+    place = place[targets]
     step = place // BLOCK * n_offsets + offset
     used = torch.zeros(n_blocks * n_offsets, dtype=torch.bool, device=device)
     used[step] = True

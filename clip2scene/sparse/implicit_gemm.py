@@ -25,7 +25,7 @@ from clip2scene.sparse.blocks import BLOCK
 from clip2scene.sparse.pairs import OffsetPairs
 
 _CHANNELS = 64  # channels per program, at most
-_DEPTH = 32  # channels, or pairs, summed in one step, at most
+_DEPTH = 64  # channels, or pairs, summed in one step, at most
 _PART = 2048  # pairs of an offset per program; more if an offset would need more than _PARTS programs
 _PARTS = 32
 
@@ -52,6 +52,7 @@ def sum_products(rows: Tensor, matrices: Tensor, pairs: OffsetPairs) -> Tensor:
             VOXELS=BLOCK,
             COLUMNS=width,
             DEPTH=_block(depth, _DEPTH),
+            num_stages=2,
         )
     return result
 
@@ -81,6 +82,7 @@ def sum_outer_products(rows: Tensor, gradient: Tensor, pairs: OffsetPairs) -> Te
             ROWS=height,
             COLUMNS=width,
             DEPTH=_DEPTH,
+            num_stages=3,
         )
     return sums.sum(0)
 

@@ -4,8 +4,11 @@ Offsets follow MinkowskiEngine: x fastest, -1..1 for kernel size 3, -2..2 for 5 
 the input's tensor stride times the dilation.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from clip2scene.sparse.coordinates import REACH, shift
 from clip2scene.sparse.pairs import KernelMap, OffsetPairs
@@ -34,8 +37,9 @@ def build_kernel_map(
     n_offsets = volume // 2 if symmetric else volume
     table = find_neighbours(inputs, outputs, kernel_size, tensor_stride, dilation, n_offsets)
     hit = table >= 0
-    sizes = hit.sum(1).tolist()
-    pairs = hit.flatten().nonzero()[:, 0]
+    counts = hit.sum(1)
+    sizes = counts.tolist()
+    pairs = _positions(hit.flatten(), sum(sizes))
     source, target = table.flatten()[pairs], pairs % len(outputs)
     source, target = source.int(), target.int()
     if symmetric:
@@ -46,8 +50,21 @@ def build_kernel_map(
             torch.cat([target, every, *mirrored_target]),
         )
         sizes = [*sizes, len(inputs), *reversed(sizes)]
-    forward = OffsetPairs(source, target, sizes, len(outputs))
-    return KernelMap(forward, OffsetPairs(target, source, sizes, len(inputs), forward if symmetric else None))
+        counts = torch.cat([counts, counts.new_full((1,), len(inputs)), counts.flip(0)])
+    ends = pad(counts.cumsum(0), (1, 0)).int()
+    forward = OffsetPairs(source, target, sizes, ends, len(outputs))
+    mirror = forward if symmetric else None
+    return KernelMap(forward, OffsetPairs(target, source, sizes, ends, len(inputs), mirror))
+
+
+def _positions(mask: Tensor, count: int) -> Tensor:
+    """Return the positions [count] int64 of the true elements of a mask.
+
+    A GPU is not waited for if it is told their number.
+    """
+    if mask.device.type == "cpu":
+        return mask.nonzero()[:, 0]  # faster there
+    return torch.nonzero_static(mask, size=count)[:, 0]
 
 
 def find_neighbours(
@@ -92,13 +109,19 @@ def find_neighbours(
     return _search_rows(keys, queries, starts, kernel_size, step, dilation)[:n_offsets]
 
 
+@cache
+def _uploaded(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return integers as a tensor on a device, brought there once: a GPU is waited for each time."""
+    return torch.tensor(values, device=device)
+
+
 def _search_rows(
     keys: Tensor, queries: Tensor, starts: list[int], kernel_size: int, step: int, dilation: int
 ) -> Tensor:
     """Compute `clip2scene.sparse.search.search` in plain PyTorch, for all offsets of the kernel rows."""
     end = keys.new_full((1,), torch.iinfo(keys.dtype).max)
     ended = torch.cat([keys, end])  # sentinel behind the last key, so that every position can be read
-    wanted = queries + keys.new_tensor(starts)[:, None]  # [kernel rows, Q]
+    wanted = queries + _uploaded(tuple(starts), keys.device)[:, None]  # [kernel rows, Q]
     position = torch.searchsorted(keys, wanted)
     found = ended.take(position)
     columns = [torch.where(found == wanted, position, -1)]

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
-from torch.nn.functional import pad
 
 from clip2scene.sparse.blocks import Blocks, build_blocks
 from clip2scene.sparse.linear import Bags, LinearMap
@@ -18,6 +17,7 @@ class OffsetPairs:
         sources: [P] int32, source voxel of each pair.
         targets: [P] int32, target voxel of each pair, ascending within each offset.
         sizes: Number of pairs of each of the K offsets.
+        ends: [K + 1] int32, offset boundaries: offset k has the pairs ends[k] to ends[k + 1] - 1.
         n_targets: Number of target voxels, including those without pairs.
         mirror: The same pairs with their offsets reversed: offset k here is offset K - 1 - k there. None if
             no such pairs exist.
@@ -26,13 +26,9 @@ class OffsetPairs:
     sources: Tensor
     targets: Tensor
     sizes: list[int]
+    ends: Tensor
     n_targets: int
     mirror: "OffsetPairs | None" = None
-
-    @cached_property
-    def ends(self) -> Tensor:
-        """Return the offset boundaries, [K + 1] int32: offset k has the pairs ends[k] to ends[k + 1] - 1."""
-        return pad(self.sources.new_tensor(self.sizes).cumsum(0), (1, 0)).int()
 
     @cached_property
     def bags(self) -> Bags:

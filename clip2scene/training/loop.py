@@ -28,7 +28,7 @@ from clip2scene.seeding import seed_everything
 from clip2scene.training import signals
 from clip2scene.training.loading import Order, Samples, load
 from clip2scene.training.meter import Meter
-from clip2scene.training.precision import set_precision
+from clip2scene.training.precision import repeat_bits, set_precision
 from clip2scene.training.state import State
 from clip2scene.training.validation import Validation
 
@@ -57,6 +57,8 @@ def launch(config: Config, run: RunRecord) -> Fabric:
             f"--standalone --nproc-per-node {config.processes} -m clip2scene run ...)"
         )
     set_precision(config, gpu)
+    if gpu:
+        repeat_bits()
     fabric = Fabric(
         accelerator="cuda" if gpu else "cpu",
         devices=local,

@@ -48,8 +48,9 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor) -> Tensor:
     errors, order = errors.sort(dim=1, descending=True, stable=True)
     foreground = foreground.gather(1, order)
     total = foreground.sum(dim=1, keepdim=True)
-    intersection = total - foreground.cumsum(dim=1)
-    union = total + (1 - foreground).cumsum(dim=1)
+    inside = foreground.bool().cumsum(dim=1)  # of integers: a GPU sums floats in any order
+    rank = torch.arange(1, foreground.shape[1] + 1, device=foreground.device)
+    intersection, union = total - inside, total + (rank - inside)
     jaccard = 1 - intersection / union
     weights = torch.diff(jaccard, dim=1, prepend=torch.zeros_like(total))
     return (errors * weights).sum(dim=1).mean()

@@ -1,5 +1,6 @@
-"""Precision of training: which instructions it needs, and TensorFloat-32."""
+"""Arithmetic of a run on a GPU: precision, TensorFloat-32, and operators that repeat to the bit."""
 
+import os
 import sys
 
 import torch
@@ -26,6 +27,17 @@ def set_precision(config: Config, gpu: bool) -> None:
         )
     torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = config.tf32  # torch's default is True
+
+
+def repeat_bits() -> None:
+    """Have torch compute on a GPU with operators that give the same bits on every run, or raise an error.
+
+    By default many add up with atomics, in the order in which threads come. cuBLAS needs a workspace of a
+    fixed size and reads its size from the environment (NVIDIA, cuBLAS, "Results Reproducibility").
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # for finding bugs; it takes time
 
 
 def has_bf16(gpu: bool) -> bool:

@@ -1,8 +1,8 @@
 """Measure layers and training steps on a GPU, into one JSON file: `make benchmark-gpu`.
 
-Layers are compared with plain PyTorch, with spconv and spconv-triton where they are installed, and with a
-dense matrix product of as many multiply-adds. A step is that of the configuration's batch, on a synthetic
-keyframe of nuScenes' size with random weights: contents hardly change its cost.
+Layers are compared with plain PyTorch, with a dense matrix product of as many multiply-adds and, in bfloat16,
+with spconv and spconv-triton where they are installed. A step is that of the configuration's batch, on a
+synthetic keyframe of nuScenes' size with random weights: contents hardly change its cost.
 """
 
 import argparse
@@ -42,11 +42,13 @@ from clip2scene.seeding import seed_everything
 from clip2scene.sparse import Geometry, convolution, gather_scatter
 from clip2scene.synthetic.generate import generate
 from clip2scene.training.loop import sgd
-from clip2scene.training.precision import set_precision
+from clip2scene.training.precision import repeat_bits, set_precision
 
 LAYERS = [layer for layer in sparse.LAYERS if layer[1] >= 64]
 METHODS = {"clip2scene": ("fixed", "spvcnn"), "slidr": ("", "res16unet34c")}
 """Recipe and backbone of the methods whose steps are timed, as the papers trained them."""
+COMPARED = torch.bfloat16
+"""Type in which spconv and spconv-triton are timed: the latter tunes for a minute and more."""
 LIBRARIES = ("native", "pytorch", "spconv", "spconv_triton", "matmul")
 SMALL = Synthetic(train_scenes=1, val_scenes=1, keyframes=1, azimuth_steps=90, image_size=(48, 80))
 
@@ -85,7 +87,7 @@ def layer(device: str, size: dict[str, int], shape: tuple[int, int, int], dtype:
         elif library == "matmul":
             gradient = torch.randn(pairs, outputs, device=device, dtype=dtype)
             result[library] = passes(lambda: dense[0] @ dense[1], dense, gradient, device)
-        elif device == "cuda" and find_spec(library):
+        elif device == "cuda" and dtype == COMPARED and find_spec(library):
             try:
                 result[library] = passes(*other(library, voxels, stride, features, outputs), upstream, device)
             except Exception as error:  # whatever it does not support must not end the measurement
@@ -168,6 +170,7 @@ def step(config: Config, name: str, device: str, batch: Batch, files: Resources,
     recipe, backbone = METHODS[name]
     settings = config.pretraining("nuscenes", name, recipe)
     numbers = {"voxels": len(batch.coordinates), "pairs": len(batch.pair_point), "images": len(batch.images)}
+    batch = batch.pin_memory() if device == "cuda" else batch
     hashes = []
     for _ in range(2):
         seed_everything(0, "initialisation")
@@ -235,6 +238,8 @@ def main() -> None:
         for shape in LAYERS:
             result["layers"].append(layer(device, size, shape, dtype))
             print(json.dumps(result["layers"][-1]), file=sys.stderr)
+    if not small:
+        repeat_bits()
     with tempfile.TemporaryDirectory() as folder:
         files = resources(config, Path(folder) / "weights")
         for name in METHODS:

@@ -7,6 +7,7 @@ from clip2scene.errors import InputError
 from clip2scene.models.image_encoder import (
     FrozenEncoder,
     PixelFeatures,
+    _Upsample,
     build_encoder,
     dilate,
     load_image_encoder,
@@ -51,6 +52,17 @@ def test_decoder_equals_slidrs_at_multiples_of_the_stride():
         network.decoder, torch.nn.Upsample(scale_factor=32, mode="bilinear", align_corners=True)
     )
     torch.testing.assert_close(network(images), F.normalize(slidr(network.encoder(images)), p=2, dim=1))
+
+
+def test_a_gpus_upsampling_and_its_gradient_are_torchs():
+    torch.manual_seed(0)
+    maps = torch.randn(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(2, 3, 40, 60, dtype=torch.float64)
+    expected = F.interpolate(maps, (40, 60), mode="bilinear", align_corners=True)
+    result = _Upsample.apply(maps, (40, 60))
+    torch.testing.assert_close(result, expected)
+    gradient, wanted = (torch.autograd.grad(value, maps, upstream)[0] for value in (result, expected))
+    torch.testing.assert_close(gradient, wanted)
 
 
 def test_pixels_read_one_by_one_are_those_of_the_maps():

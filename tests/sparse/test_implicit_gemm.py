@@ -94,13 +94,14 @@ def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path, request, dtype, precis
         def __getitem__(self, grid):
             return self.compile
 
-        def compile(self, *values, **constants):
+        def compile(self, *values, num_stages, **constants):
             signature = [names[v.dtype] if isinstance(v, torch.Tensor) else "i32" for v in values]
             signature = dict(
                 zip(self.kernel.arg_names, [*signature, *["constexpr"] * len(constants)], strict=True)
             )
             source = ASTSource(self.kernel, signature, constants)
-            compiled.append(triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm)
+            gpu, options = GPUTarget("cuda", capability, 32), {"num_stages": num_stages}
+            compiled.append(triton.compile(source, target=gpu, options=options).asm)
 
     for name in ("_sum_products_kernel", "_sum_outer_products_kernel"):
         monkeypatch.setattr(implicit_gemm, name, Compiled(getattr(implicit_gemm, name)))
