@@ -13,7 +13,7 @@ Sums are accumulated in float32 for all feature dtypes. float32 features are mul
 exactly (IEEE), or in TF32 if `torch.set_float32_matmul_precision` or `torch.backends` allow it. float64 uses
 plain PyTorch (`gather_scatter`), the reference of the tests.
 
-**These kernels have not run on a GPU**: they were compiled for one, and run in Triton's interpreter on a CPU.
+Block sizes were chosen on an H200 (docs/performance.md).
 """
 
 import torch

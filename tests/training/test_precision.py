@@ -1,4 +1,7 @@
-"""Under bf16 autocast, layers compute in bfloat16; coordinates, losses and norms stay in float32."""
+"""Under bf16 autocast, layers compute in bfloat16; coordinates, losses and norms stay in float32.
+
+On a GPU, a step gives the same bits on every run.
+"""
 
 import pytest
 import torch
@@ -7,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from clip2scene.config import Config
 from clip2scene.method.base import Progress
 from clip2scene.precision import in_float32
-from clip2scene.training.precision import set_precision
+from clip2scene.training.precision import repeat_bits, set_precision
 
 METHODS = ["clip2scene", "ppkt", "slidr", "finetune"]
 OF_LOSSES = {
@@ -76,3 +79,24 @@ def test_tensorfloat_32_is_what_the_configuration_says(tf32):
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
+@pytest.mark.parametrize("name", METHODS)
+def test_on_a_gpu_gradients_are_the_same_bits_twice(name, build_method, make_batch):
+    module, batch = build_method(name).cuda().eval(), make_batch().to("cuda")
+    batch.labels = batch.inverse % 5
+    parameters = [value for value in module.parameters() if value.requires_grad]
+
+    def gradients():
+        losses = module.training_step(batch, Progress(0, 2, 0, 0))
+        return torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True)
+
+    mode = torch.get_deterministic_debug_mode()
+    try:
+        repeat_bits()
+        first, second = gradients(), gradients()
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+    assert any(value is not None for value in first)
+    assert all(a is b or torch.equal(a, b) for a, b in zip(first, second, strict=True))
