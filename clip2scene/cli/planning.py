@@ -78,7 +78,8 @@ def plan(path: str, budget: str | None, gpus: int, out: Path | None, as_json: bo
     chosen = rows if limit is None else choose(rows, seconds, limit, machines)
     ordered = list(in_order(chosen, seconds))
     out = out or study.config.results / "plan.tsv"
-    within = f" in {budget} on {gpus} GPU{'s' * (gpus > 1)}" if budget else ""
+    one, several = ("GPU", "GPUs") if costs.on_gpu else ("run at a time", "runs at a time")
+    within = f" in {budget}, {gpus} {one if gpus == 1 else several}" if budget else ""
     comment = (
         f"{len(chosen)} of the {len(rows)} rows of {study.config.experiments}{within}, in the order to take"
     )
@@ -108,7 +109,9 @@ def plan(path: str, budget: str | None, gpus: int, out: Path | None, as_json: bo
         click.echo(f"{added / 3600:10.3f}  {done / 3600:10.3f}  {_words(row.experiment.model_dump())}")
     cells = sum(row.cells for row in chosen)
     everything = f"{sum(row.cells for row in rows)} in {total(rows, seconds) / 3600:.2f} hours"
-    click.echo(f"{cells} cells of tables in {done / 3600:.2f} hours of computing (all: {everything})")
+    click.echo(
+        f"{cells} cell{'s' * (cells != 1)} of tables in {done / 3600:.2f} hours of computing (all: {everything})"
+    )
     made_up = f"; {len(costs.stand_ins)} stand-ins" if costs.stand_ins else ""
     click.echo(f"measured on {costs.machine}{made_up}")
     click.echo(f"{out}: {comment}\n{command}" if ordered else "nothing fits")

@@ -111,6 +111,11 @@ class Costs(_Part):
     """By key."""
     needs: list[Need]
 
+    @property
+    def on_gpu(self) -> bool:
+        """Say whether the pilot computed on a GPU."""
+        return any(kind.gpu_memory_mib for kind in self.kinds.values())
+
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         write_json(path, self.model_dump(mode="json"))

@@ -168,7 +168,8 @@ def test_the_command_lists_the_plan_and_writes_its_table(tmp_path):
     shown = CliRunner().invoke(main, command)
     assert shown.exit_code == 0, shown.output
     assert "finetune, random, spvcnn, nuscenes, 1 % frame_skip" in shown.output
-    assert "1 cells of tables in 0.50 hours of computing (all: 2 in 4.50 hours)" in shown.output
+    assert "1 cell of tables in 0.50 hours of computing (all: 2 in 4.50 hours)" in shown.output
+    assert f"1 of the 2 rows of {rows} in 1h, 1 run at a time, in the order to take" in shown.output
     out = tmp_path / "results/plan.tsv"
     assert f"snakemake --cores all --config experiments={out}" in shown.output
     assert load_experiments(whole.config.model_copy(update={"experiments": out})) == [whole.experiments[1]]
