@@ -109,9 +109,8 @@ def plan(path: str, budget: str | None, gpus: int, out: Path | None, as_json: bo
         click.echo(f"{added / 3600:10.3f}  {done / 3600:10.3f}  {_words(row.experiment.model_dump())}")
     cells = sum(row.cells for row in chosen)
     everything = f"{sum(row.cells for row in rows)} in {total(rows, seconds) / 3600:.2f} hours"
-    click.echo(
-        f"{cells} cell{'s' * (cells != 1)} of tables in {done / 3600:.2f} hours of computing (all: {everything})"
-    )
+    bought = f"{cells} cell{'s' * (cells != 1)} of tables in {done / 3600:.2f} hours of computing"
+    click.echo(f"{bought} (all: {everything})")
     made_up = f"; {len(costs.stand_ins)} stand-ins" if costs.stand_ins else ""
     click.echo(f"measured on {costs.machine}{made_up}")
     click.echo(f"{out}: {comment}\n{command}" if ordered else "nothing fits")
