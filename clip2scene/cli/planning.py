@@ -140,17 +140,19 @@ def _words(row: dict) -> str:
 def _described(costs: Costs, config: Config) -> str:
     """Return what a pilot found, as a table a kind of run, and what the machine lacks."""
     header = (
-        f"{'runs':>5} {'units':>9} {'s/unit':>9} {'h/run':>9} {'host MiB':>9} {'GPU MiB':>8} {'waits':>6} "
+        f"{'runs':>5} {'units':>13} {'s/unit':>9} {'h/run':>9} {'host MiB':>9} {'GPU MiB':>8} {'waits':>6} "
         f"{'MiB/run':>8}  run"
     )
     lines = [header]
     for name, kind in costs.kinds.items():
         runs = [run for run in costs.runs.values() if run.kind == name]
         hours = sum(run.seconds for run in runs) / len(runs) / 3600
-        units = f"{max(run.units for run in runs)} {kind.unit}"[:9] if kind.unit else "-"
+        units, rate = "-", "-"
+        if kind.unit:
+            units, rate = f"{max(run.units for run in runs)} {kind.unit}s", f"{kind.seconds.unit:.3f}"
         size = max(run.bytes for run in runs) / 2**20
         lines.append(
-            f"{len(runs):5} {units:>9} {kind.seconds.unit:9.3f} {hours:9.4f} {kind.memory_mib:9.0f} "
+            f"{len(runs):5} {units:>13} {rate:>9} {hours:9.4f} {kind.memory_mib:9.0f} "
             f"{kind.gpu_memory_mib:8.0f} {100 * kind.waiting:5.0f}% {size:8.1f}  {kind.stage}: {kind.title}"
         )
     every = costs.runs.values()
