@@ -33,26 +33,34 @@ from clip2scene.machine import keep_freed_memory
 keep_freed_memory(len(sys.argv) > 1)
 import torch
 torch.ones(5 * 2**20), torch.ones(20 * 2**20)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+faults = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
 for _ in range(10):
     torch.ones(5 * 2**20), torch.ones(20 * 2**20)  # 20 MiB, which glibc keeps, and 80, which it does not
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(*(after - before for before, after in zip(faults, faults[1:])))
 """
+
+
+def faults_of_ten_turns(*arguments: str) -> list[int]:
+    """Return the page faults of each turn of `TAKE_AND_FREE`; 25,600 with one fault per page."""
+    command = [sys.executable, "-c", TAKE_AND_FREE, *arguments]
+    turns = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+    assert len(turns) == 10
+    return [int(turn) for turn in turns]
 
 
 def test_tensors_come_without_faulting_in_every_page():
     huge_pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not huge_pages.is_file() or "[never]" in huge_pages.read_text():
         pytest.skip("this system has no transparent huge pages")
-    taken = subprocess.run([sys.executable, "-c", TAKE_AND_FREE], stdout=subprocess.PIPE, check=True)
-    assert int(taken.stdout) < 0.25 * 10 * 100 * 2**20 / 4096  # 256,000 with one fault per page
+    assert sum(faults_of_ten_turns()) < 0.25 * 10 * 100 * 2**20 / 4096
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is Linux's")
 def test_a_training_keeps_tensors_of_every_size():
-    command = [sys.executable, "-c", TAKE_AND_FREE, "of every size"]
-    taken = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    assert int(taken.stdout) < 0.01 * 10 * 100 * 2**20 / 4096
+    """Some turns take pages all the same, as tensors are aligned; how many depends on where the heap starts."""
+    assert min(faults_of_ten_turns("of every size")) < 10
+    assert min(faults_of_ten_turns()) > 20  # 40 huge pages
 
 
 @pytest.fixture
