@@ -239,7 +239,7 @@ def main() -> None:
             result["layers"].append(layer(device, size, shape, dtype))
             print(json.dumps(result["layers"][-1]), file=sys.stderr)
     if not small:
-        repeat_bits()
+        repeat_bits()  # layers came before: other libraries may add up in any order
     with tempfile.TemporaryDirectory() as folder:
         files = resources(config, Path(folder) / "weights")
         for name in METHODS:
