@@ -68,6 +68,20 @@ def test_blocks_hold_every_pair_once(kernel_size):
     assert n_steps.sum() < (unsorted >= 0).unflatten(1, (-1, BLOCK)).any(2).sum()
 
 
+def test_blocks_do_not_change_if_torch_is_strict_and_leave_it_so():
+    """They are written in any order: each integer has a place of its own, or is one of a sum."""
+    free, strict = (kernel_map((3, 1, 1, False)).forward for _ in range(2))
+    mode = torch.get_deterministic_debug_mode()
+    expected = free.blocks
+    try:
+        torch.set_deterministic_debug_mode("error")
+        found = strict.blocks
+        assert torch.get_deterministic_debug_mode() == 2
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+    assert all(torch.equal(a, b) for a, b in zip(found[1:], expected[1:], strict=True))
+
+
 @needs_triton
 @pytest.mark.parametrize(
     ("dtype", "precision", "capability"),
