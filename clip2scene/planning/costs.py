@@ -51,7 +51,7 @@ class Kind(_Part):
     waiting: float = Field(ge=0, le=1)
     """Share of the time of a unit in which the loader was waited for."""
     memory_mib: float
-    """Peak memory of the process and of its workers, MiB; what they share is counted in each."""
+    """Peak memory of the process and of its workers, MiB; what loader processes share counts once."""
     gpu_memory_mib: float
     """Peak memory that torch held on the GPU, MiB."""
     batch_mib: float

@@ -48,12 +48,16 @@ class Watch:
         waited: Seconds spent in waiting for the loader.
         batch_bytes: Size of the largest batch.
         open_files: The most files that were open at a batch.
+        batches: Batches that were loaded.
+        loaders_mib: Memory of all loader processes together that no other process shares.
     """
 
     bars: dict[Any, list[Moment]] = field(default_factory=dict)
     waited: float = 0.0
     batch_bytes: int = 0
     open_files: int = 0
+    batches: int = 0
+    loaders_mib: float = 0.0
 
     def tick(self, bar: Any, units: int) -> None:
         """Note that a progress bar has moved."""
@@ -98,8 +102,7 @@ def measure(task: Task, again: bool = False, beside: Sequence[Task] = ()) -> Mea
     Raises:
         InputError: bad input, or the process was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1 + len(beside), mp_context=context) as pool:
+    with new_processes(1 + len(beside)) as pool:
         try:
             measured, *others = [pool.submit(_compute, each, again, time.time()) for each in (task, *beside)]
             for other in others:
@@ -113,6 +116,23 @@ def measure(task: Task, again: bool = False, beside: Sequence[Task] = ()) -> Mea
     return replace(found, seconds=_started(found.seconds, time.time() - ended))
 
 
+def new_processes(count: int) -> ProcessPoolExecutor:
+    """Return processes that have imported nothing, and start loader processes as this process would.
+
+    A process that was spawned spawns its own by default: each loader would import torch once more.
+    """
+    return ProcessPoolExecutor(
+        count,
+        multiprocessing.get_context("spawn"),
+        initializer=_start_others_by,
+        initargs=(multiprocessing.get_start_method(),),
+    )
+
+
+def _start_others_by(method: str) -> None:
+    multiprocessing.set_start_method(method, force=True)
+
+
 def _compute(task: Task, again: bool, began: float) -> tuple[Measured, float]:
     """Measure a run in this process; return the time of its end as well."""
     pkgutil.resolve_name(get_stage(task.run.kind).function)  # the imports
@@ -124,13 +144,13 @@ def _compute(task: Task, again: bool, began: float) -> tuple[Measured, float]:
         watch, seconds, cpu = _timed(task)
         start += max(0.0, first.fixed - seconds.fixed)
         start_cpu += max(0.0, first_cpu.fixed - cpu.fixed)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10  # KiB on Linux
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10 * task.processes  # KiB on Linux
     found = Measured(
         watch.units,
         _started(seconds, start),
         _started(cpu, start_cpu),
         rate(watch.moments)[2],
-        _peak_memory() + children * task.config.workers,
+        _peak_memory() + (watch.loaders_mib or children),
         _gpu_memory(),
         watch.batch_bytes / 2**20,
         watch.open_files,
@@ -228,6 +248,10 @@ def _watch_loader(watch: Watch) -> Callable[[], None]:
             watch.waited += time.perf_counter() - start
         watch.batch_bytes = max(watch.batch_bytes, batch_bytes(batch))
         watch.open_files = max(watch.open_files, _open_files())
+        watch.batches += 1
+        if watch.batches.bit_count() == 1:  # 1, 2, 4, 8, ...: it takes milliseconds
+            loaders = [worker.pid for worker in getattr(batches, "_workers", ())]
+            watch.loaders_mib = max(watch.loaders_mib, sum(map(_own_memory, loaders)))
         return batch
 
     def undo() -> None:
@@ -250,6 +274,15 @@ def _peak_memory(status: Path = Path("/proc/self/status")) -> float:
     found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
     peak = int(found[0]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**10  # KiB on Linux
+
+
+def _own_memory(pid: int) -> float:
+    """Return the memory of a process that it shares with no other, MiB; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended, or this is not Linux
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 2**10  # kB
 
 
 def _gpu_memory() -> float:

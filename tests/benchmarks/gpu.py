@@ -1,8 +1,11 @@
 """Measure layers and training steps on a GPU, into one JSON file: `make benchmark-gpu`.
 
-Layers are compared with plain PyTorch, with a dense matrix product of as many multiply-adds and, in bfloat16,
+Layers are compared with plain PyTorch, with a dense matrix product of as many multiply-adds and, in float16,
 with spconv and spconv-triton where they are installed. A step is that of the configuration's batch, on a
 synthetic keyframe of nuScenes' size with random weights: contents hardly change its cost.
+
+The file is written after each measurement: who is stopped keeps what was measured. spconv-triton comes last,
+as it tunes itself for a minute and more.
 """
 
 import argparse
@@ -27,6 +30,7 @@ from clip2scene.config import Config, DatasetConfig, Superpixels, Synthetic, loa
 from clip2scene.datasets.index import build
 from clip2scene.datasets.registry import get_dataset
 from clip2scene.errors import InputError
+from clip2scene.files import write_json
 from clip2scene.method.base import Progress, Resources
 from clip2scene.method.registry import get_method
 from clip2scene.method.spec import method_spec
@@ -47,9 +51,9 @@ from clip2scene.training.precision import repeat_bits, set_precision
 LAYERS = [layer for layer in sparse.LAYERS if layer[1] >= 64]
 METHODS = {"clip2scene": ("fixed", "spvcnn"), "slidr": ("", "res16unet34c")}
 """Recipe and backbone of the methods whose steps are timed, as the papers trained them."""
-COMPARED = torch.bfloat16
-"""Type in which spconv and spconv-triton are timed: the latter tunes for a minute and more."""
-LIBRARIES = ("native", "pytorch", "spconv", "spconv_triton", "matmul")
+COMPARED = torch.float16
+"""Type in which spconv and spconv-triton are timed: spconv has no bfloat16."""
+LIBRARIES, LAST = ("native", "matmul", "spconv", "pytorch"), ("spconv_triton",)
 SMALL = Synthetic(train_scenes=1, val_scenes=1, keyframes=1, azimuth_steps=90, image_size=(48, 80))
 
 
@@ -65,8 +69,14 @@ def seconds(step: Callable[[], object], device: str, rounds: int) -> float:
     return statistics.median(times[2:])
 
 
-def layer(device: str, size: dict[str, int], shape: tuple[int, int, int], dtype: torch.dtype) -> dict:
-    """Time a 3 x 3 x 3 convolution with cached kernel maps in every library; times are in milliseconds."""
+def layer(
+    device: str,
+    size: dict[str, int],
+    shape: tuple[int, int, int],
+    dtype: torch.dtype,
+    libraries: tuple[str, ...] = LIBRARIES,
+) -> dict:
+    """Time a 3 x 3 x 3 convolution with cached kernel maps in some libraries; times are in milliseconds."""
     stride, inputs, outputs = shape
     geometry = Geometry(sparse.batch(**size).to(device))
     voxels = geometry.coordinates(stride)
@@ -80,7 +90,7 @@ def layer(device: str, size: dict[str, int], shape: tuple[int, int, int], dtype:
     result |= {"voxels": len(voxels), "pairs": pairs, "forward_gflop": 2e-9 * pairs * inputs * outputs}
     native = convolution.kernels_for
     ours = (lambda: geometry.convolve(features, weight, stride, 3)), (features, weight), upstream
-    for library in LIBRARIES:
+    for library in libraries:
         convolution.kernels_for = native if library == "native" else lambda *_: gather_scatter
         if library in ("native", "pytorch"):
             result[library] = passes(*ours, device)
@@ -94,6 +104,22 @@ def layer(device: str, size: dict[str, int], shape: tuple[int, int, int], dtype:
                 result[library] = {"error": f"{type(error).__name__}: {error}"}
     convolution.kernels_for = native
     return result
+
+
+def kernel_maps(device: str, size: dict[str, int]) -> float:
+    """Return the time of all kernel maps of a U-Net of five levels, and of those of their gradients, ms."""
+    coordinates = sparse.batch(**size).to(device)
+
+    def build() -> None:
+        geometry = Geometry(coordinates)
+        x = torch.ones(len(coordinates), 1, device=device, requires_grad=True)
+        size_3, size_2 = torch.ones(27, 1, 1, device=device), torch.ones(8, 1, 1, device=device)
+        for stride in (1, 2, 4, 8, 16):
+            x = x + geometry.convolve(x, size_3, stride, 3)
+            x = geometry.convolve(x, size_2, stride, 2, 2)
+        x.sum().backward()
+
+    return 1e3 * seconds(build, device, 10)
 
 
 def passes(
@@ -234,19 +260,30 @@ def main() -> None:
         found[name] = version(name) if find_spec(name.replace("-", "_").removesuffix("_cu126")) else None
     size = {"clouds": 1, "azimuths": 120, "voxels": 900} if small else sparse.NUSCENES
     result = {"machine": found, "precision": config.precision, "tf32": config.tf32, "layers": [], "steps": {}}
-    for dtype in (torch.float32, torch.float16, torch.bfloat16)[: 1 if small else 3]:
+
+    def keep(measured: dict) -> None:
+        print(json.dumps(measured), file=sys.stderr, flush=True)
+        write_json(arguments.out, result)
+
+    for dtype in (COMPARED, torch.bfloat16, torch.float32)[2 * small :]:
         for shape in LAYERS:
             result["layers"].append(layer(device, size, shape, dtype))
-            print(json.dumps(result["layers"][-1]), file=sys.stderr)
+            keep(result["layers"][-1])
     if not small:
-        repeat_bits()  # layers came before: other libraries may add up in any order
+        repeat_bits()  # not for layers: other libraries may add up in any order
+    result["kernel_maps"] = kernel_maps(device, size)
+    keep({"kernel_maps": result["kernel_maps"]})
     with tempfile.TemporaryDirectory() as folder:
         files = resources(config, Path(folder) / "weights")
         for name in METHODS:
             batch = batches(config, name, small, Path(folder) / "data")
             result["steps"][name] = step(config, name, device, batch, files, 1 if small else 10)
-            print(json.dumps({name: result["steps"][name]}), file=sys.stderr)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+            keep({name: result["steps"][name]})
+    if not small:
+        torch.use_deterministic_algorithms(False)
+        for shape, measured in zip(LAYERS, result["layers"], strict=False):  # those of COMPARED came first
+            measured |= layer(device, size, shape, COMPARED, LAST)
+            keep(measured)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def test_layers_and_steps_are_measured(tmp_path):
     for layer in result["layers"]:
         for library in ("native", "pytorch", "matmul"):
             assert 0 < layer[library]["forward"] < layer[library]["forward_and_backward"]
+    assert result["kernel_maps"] > 0
     assert {name: step["same_bytes_twice"] for name, step in result["steps"].items()} == {
         "clip2scene": True, "slidr": True,
     }  # fmt: skip

@@ -1,7 +1,10 @@
 """A pilot counts what runs will do, measures it on a few units, and leaves results alone."""
 
+import multiprocessing
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from studies import config_of, of_kind
 
@@ -11,7 +14,7 @@ from clip2scene.config import load_config
 from clip2scene.datasets.index import read_index
 from clip2scene.planning import stand_ins
 from clip2scene.planning.costs import Time
-from clip2scene.planning.measure import Moment, rate
+from clip2scene.planning.measure import Moment, _own_memory, new_processes, rate
 from clip2scene.planning.pilot import run_pilot
 from clip2scene.planning.shorten import short_config, short_index, steps
 from clip2scene.run_files import read_metrics
@@ -53,6 +56,34 @@ def test_a_pilot_knows_every_run_and_touches_none(download, tmp_path):
     assert kind.memory_mib > 100
     run = costs.runs[tuned.key]
     assert run.seconds == pytest.approx(kind.seconds.total(run.units))
+
+
+def test_a_measured_run_starts_its_loaders_as_the_run_itself_does():
+    with new_processes(1) as pool:
+        found = pool.submit(eval, "__import__('multiprocessing').get_start_method()").result()
+    assert found == multiprocessing.get_start_method()
+
+
+def test_memory_that_a_loader_shares_with_its_run_counts_once():
+    """A forked process reads 64 MiB of its parent's and writes 32 MiB of its own."""
+    shared = np.ones(64 << 20, np.uint8)
+    ready, leave = multiprocessing.Pipe()
+
+    def load() -> None:
+        assert shared.sum() == 64 << 20
+        own = np.ones(32 << 20, np.uint8)
+        ready.send(len(own))
+        ready.recv()
+
+    process = multiprocessing.get_context("fork").Process(target=load)
+    process.start()
+    assert leave.recv() == 32 << 20
+    own = _own_memory(process.pid)
+    leave.send("end")
+    process.join()
+    assert 32 <= own < 64
+    assert _own_memory(process.pid) == 0
+    assert _own_memory(os.getpid()) > 32
 
 
 def test_the_time_of_a_unit_leaves_out_the_first_ones():
