@@ -206,6 +206,20 @@ def copy(_context, target, source, count):
     return types.void(*[types.int64] * 3), write
 
 
+@intrinsic
+def prefetch(_context, address):
+    """Have the cache line at an address brought into the core's second cache, for a read soon."""
+
+    def write(context: Any, b: ir.IRBuilder, _: Any, arguments: list[ir.Value]) -> ir.Value:
+        kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), INT, INT, INT])
+        function = get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        place = b.inttoptr(arguments[0], ir.PointerType())
+        b.call(function, [place, INT(0), INT(2), INT(1)])  # a read, of that cache, of data
+        return context.get_dummy_value()
+
+    return types.void(types.int64), write
+
+
 def strided(block: Block) -> Callable:
     """Return the function that adds a product of rows and a panel to a block of the result, for Numba."""
 

@@ -33,15 +33,18 @@ from clip2scene.portable.registers import (
     load,
     n_threads,
     pointer,
+    prefetch,
     take,
 )  # fmt: skip
 from clip2scene.sparse.pairs import OffsetPairs
 
 _ROWS, _WIDTH = WIDE.rows, WIDE.width
 _TILE = 512  # output voxels per tile; their sums and the rows of their pairs stay in a core's cache
+_LINE = 64  # bytes of a cache line
 
-_FIELDS = "taken rows factors result sources targets ends n_targets n_offsets depth columns part n_shares"
-_TASK = np.dtype([(name, np.int64) for name in _FIELDS.split()])
+_ARRAYS = "rows factors result sources targets ends"
+_SIZES = "n_rows n_targets n_offsets tile depth columns part n_shares"
+_TASK = np.dtype([(name, np.int64) for name in ("taken", *_ARRAYS.split(), *_SIZES.split())])
 
 
 def sum_products(rows: Tensor, matrices: Tensor, pairs: OffsetPairs) -> Tensor:
@@ -58,7 +61,10 @@ def sum_products(rows: Tensor, matrices: Tensor, pairs: OffsetPairs) -> Tensor:
     depth, columns = matrices.shape[1:]
     panels = _padded(matrices, _WIDTH).unflatten(2, (-1, _WIDTH)).transpose(1, 2)
     result = rows.new_empty(pairs.n_targets, panels.shape[1] * _WIDTH)
-    _run(_sum_products, rows, panels, result, pairs, depth, result.shape[1], 0, 0)
+    # As many tiles for each thread, of one size: a coarse level has only a few.
+    n_tiles = -(-pairs.n_targets // (_TILE * n_threads())) * n_threads()
+    tile = -(-pairs.n_targets // max(1, n_tiles))
+    _run(_sum_products, rows, panels, result, pairs, tile, depth, result.shape[1], 0, 0)
     return result[:, :columns].contiguous()
 
 
@@ -80,7 +86,7 @@ def sum_outer_products(rows: Tensor, gradient: Tensor, pairs: OffsetPairs) -> Te
     threads = n_threads()
     part = _ROWS * -(-result.shape[1] // (_ROWS * threads))
     n_shares = -(-threads * part // result.shape[1])
-    _run(_sum_outer_products, rows, gradient, result, pairs, *result.shape[1:], part, n_shares)
+    _run(_sum_outer_products, rows, gradient, result, pairs, _TILE, *result.shape[1:], part, n_shares)
     return result[:, :depth, :columns].contiguous()
 
 
@@ -95,7 +101,7 @@ def _run(
     """Run a kernel on all threads; each thread takes the next unclaimed piece of work, e.g. a tile."""
     arrays = rows.contiguous(), factors.contiguous(), result, pairs.sources, pairs.targets, pairs.ends
     addresses = [array.data_ptr() for array in arrays]
-    task = np.array((0, *addresses, pairs.n_targets, len(pairs.sizes), *sizes), _TASK)
+    task = np.array((0, *addresses, len(rows), pairs.n_targets, len(pairs.sizes), *sizes), _TASK)
     in_parallel(kernel, task)
 
 
@@ -162,6 +168,14 @@ def _first_pair(targets, begin, end, voxel):
     return begin + np.searchsorted(targets[begin:end], voxel)
 
 
+@njit
+def _prefetch(rows, size, start, stop, first, count, end, part, n_parts):
+    """Prefetch one of `n_parts` parts of `count` rows: the columns `start` to `stop` of rows of `size`."""
+    for row in range(first + count * part // n_parts, min(first + count * (part + 1) // n_parts, end)):
+        for address in range(rows + 4 * (row * size + start), rows + 4 * (row * size + stop), _LINE):
+            prefetch(address)
+
+
 @compiled
 def _sum_products(address):
     """Compute `sum_products`, output-stationary: a thread takes a tile and loops over its offsets."""
@@ -172,13 +186,13 @@ def _sum_products(address):
     result = carray(pointer(task.result), (task.n_targets, columns), np.float32)
     spare = np.empty(_WIDTH, np.float32)
     while True:
-        voxel = take(address) * _TILE
+        voxel = take(address) * task.tile
         if voxel >= task.n_targets:
             break
-        result[voxel : voxel + _TILE] = 0
+        result[voxel : voxel + task.tile] = 0
         for offset in range(task.n_offsets):
             begin = _first_pair(targets, ends[offset], ends[offset + 1], voxel)
-            end = _first_pair(targets, begin, ends[offset + 1], voxel + _TILE)
+            end = _first_pair(targets, begin, ends[offset + 1], voxel + task.tile)
             for column in range(0, columns, _WIDTH):
                 panel = task.factors + 4 * depth * (offset * columns + column)
                 for pair in range(begin, end, _ROWS):
@@ -203,8 +217,16 @@ def _sum_outer_products(address):
             break
         channels = range(work % n_parts * task.part, min((work % n_parts + 1) * task.part, depth), _ROWS)
         begins = ends.copy()
-        for voxel in range(_TILE, task.n_targets + _TILE, _TILE):
+        for voxel in range(task.tile, task.n_targets + task.tile, task.tile):
+            source = voxel * task.n_rows // task.n_targets  # about where the next tile's rows begin
+            n_sources = task.tile * task.n_rows // task.n_targets
             for offset in range(work // n_parts, task.n_offsets, task.n_shares):
+                share = offset, task.n_offsets
+                _prefetch(task.factors, columns, 0, columns, voxel, task.tile, task.n_targets, *share)
+                _prefetch(
+                    *(task.rows, depth, channels.start, channels.stop),
+                    *(source, n_sources, task.n_rows, *share),
+                )
                 begin = begins[offset]
                 begins[offset] = end = _first_pair(targets, begin, ends[offset + 1], voxel)
                 if begin == end:
