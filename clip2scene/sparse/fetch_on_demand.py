@@ -221,7 +221,7 @@ def _sum_outer_products(address):
             source = voxel * task.n_rows // task.n_targets  # about where the next tile's rows begin
             n_sources = task.tile * task.n_rows // task.n_targets
             for offset in range(work // n_parts, task.n_offsets, task.n_shares):
-                share = offset, task.n_offsets
+                share = offset // task.n_shares, -(-task.n_offsets // task.n_shares)
                 _prefetch(task.factors, columns, 0, columns, voxel, task.tile, task.n_targets, *share)
                 _prefetch(
                     *(task.rows, depth, channels.start, channels.stop),

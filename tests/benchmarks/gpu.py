@@ -4,8 +4,8 @@ Layers are compared with plain PyTorch, with a dense matrix product of as many m
 with spconv and spconv-triton where they are installed. A step is that of the configuration's batch, on a
 synthetic keyframe of nuScenes' size with random weights: contents hardly change its cost.
 
-The file is written after each measurement: who is stopped keeps what was measured. spconv-triton comes last,
-as it tunes itself for a minute and more.
+The file is written after each measurement, so nothing measured is lost if the benchmark is stopped.
+spconv-triton comes last, as it tunes itself for a minute and more.
 """
 
 import argparse

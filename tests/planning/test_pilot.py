@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,7 @@ def test_a_measured_run_starts_its_loaders_as_the_run_itself_does():
     assert found == multiprocessing.get_start_method()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process shares")
 def test_memory_that_a_loader_shares_with_its_run_counts_once():
     """A forked process reads 64 MiB of its parent's and writes 32 MiB of its own."""
     shared = np.ones(64 << 20, np.uint8)
