@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from clip2scene.datasets.registry import prompts_of
 from clip2scene.errors import InputError
-from clip2scene.models.clip import load_clip
+from clip2scene.models.clip import load_clip, shorten_context
 from clip2scene.models.weights import keys, read_checkpoint, write_checkpoint
 from clip2scene.portable.operators import begin
 from clip2scene.task import Task
@@ -38,10 +38,13 @@ def text_embeddings(teacher: Path, prompts: Sequence[str]) -> Tensor:
         [C, D] float32, L2-normalised, in the order of `prompts`.
     """
     model, _ = load_clip(teacher)
-    embeddings = []
-    for prompt in prompts:
-        tokens = tokenize([template.format(prompt) for template in TEMPLATES], model.context_length)
-        embeddings.append(model.encode_text(tokens, normalize=True).mean(dim=0))
+    texts = [
+        tokenize([template.format(prompt) for template in TEMPLATES], model.context_length)
+        for prompt in prompts
+    ]
+    longest = int(torch.cat(texts).argmax(1).max()) + 1  # the token that ends a text has the largest number
+    shorten_context(model, longest)
+    embeddings = [model.encode_text(tokens[:, :longest], normalize=True).mean(dim=0) for tokens in texts]
     return F.normalize(torch.stack(embeddings), dim=-1)
 
 

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from open_clip import tokenize
+from open_clip.model import CLIP
 from torch import nn
 from torch.nn import functional as F
 
 from clip2scene.errors import InputError
+from clip2scene.models.clip import EMBEDDED, shorten_context
 from clip2scene.portable import functions, operators
 
 
@@ -115,3 +118,16 @@ def test_square_roots_are_rounded_correctly():
     expected = np.sqrt(values.double().numpy()).astype(np.float32)
     for found in (values.sqrt(), values**0.5, torch._foreach_sqrt([values])[0]):
         assert np.array_equal(found.numpy(), expected)
+
+
+def test_the_padding_of_texts_changes_no_bit():
+    """CLIP's text network pads every text; class prompts are read to the end of the longest one only."""
+    torch.manual_seed(0)
+    model = CLIP(**EMBEDDED).eval()
+    tokens = tokenize(["itap of a car.", "this is the driveable surface in the scene."], 32)
+    longest = int(tokens.argmax(1).max()) + 1
+    assert 8 < longest < 16
+    with torch.no_grad():
+        padded = model.encode_text(tokens, normalize=True)
+        shorten_context(model, longest)
+        assert torch.equal(model.encode_text(tokens[:, :longest], normalize=True), padded)
