@@ -106,7 +106,7 @@ def _square_root(before: Any) -> Callable[..., Any]:
 
 def _mm(a: Tensor, b: Tensor) -> Tensor:
     _require(a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0], "mm", a, b)
-    return multiply(a[None], b[None])[0]
+    return multiply(a, b)
 
 
 def _bmm(a: Tensor, b: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def _bmm(a: Tensor, b: Tensor) -> Tensor:
 def _addmm(start: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     if beta == alpha == 1:
         _require(a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0], "addmm", a, b)
-        return multiply(a[None], b[None], start)[0]
+        return multiply(a, b, start)
     return _scaled(start, _mm(a, b), beta, alpha)
 
 
@@ -128,7 +128,7 @@ def _baddbmm(start: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: flo
 
 def _mv(a: Tensor, b: Tensor) -> Tensor:
     _require(a.ndim == 2 and b.ndim == 1 and a.shape[1] == b.shape[0], "mv", a, b)
-    return multiply(a[None], b[None, :, None])[0, :, 0]
+    return multiply(a, b[:, None])[:, 0]
 
 
 def _addmv(start: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -137,7 +137,7 @@ def _addmv(start: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     _require(a.ndim == b.ndim == 1 and a.shape == b.shape, "dot", a, b)
-    return multiply(a[None, None], b[None, :, None])[0, 0, 0]
+    return multiply(a[None], b[:, None])[0, 0]
 
 
 def _scaled(start: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:

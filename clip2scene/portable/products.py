@@ -22,43 +22,54 @@ from clip2scene.portable.registers import (
 CHAIN = 256
 """Multiply-adds in one chain; the sums of chains are then added one after the other. Decides bits."""
 _TILE = 480  # rows that share a packed panel, a multiple of every block's rows
+_DEEP = 16  # a product whose depth exceeds its sides as often: the gradient of a linear map's weight
 
 _FIELDS = (
     "taken a a_batch a_row a_step b b_batch b_step b_column c n_batch n_rows n_columns depth tile span kind "
-    "width height"
+    "width height from_zero"
 )
 _TASK = np.dtype([(name, np.int64) for name in _FIELDS.split()])
 _wide, _narrow, _slim = strided(WIDE), strided(NARROW), strided(SLIM)
 
 
 def multiply(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
-    """Return start + a @ b for each matrix of a batch.
+    """Return start + a @ b, of two matrices or for each matrix of a batch.
 
     Args:
-        a: [B, M, K] float32, of any strides.
-        b: [B, K, N] float32, of any strides.
-        start: Broadcast to [B, M, N], float32; None for zero.
+        a: [M, K] or [B, M, K] float32, of any strides.
+        b: [K, N] or [B, K, N] float32, of any strides.
+        start: Broadcast to the result, float32; None for zero.
 
     Returns:
-        [B, M, N] float32, contiguous.
+        [M, N] or [B, M, N] float32, contiguous.
     """
-    (n_batch, n_rows, depth), n_columns = a.shape, b.shape[2]
-    shape = n_batch, n_rows, n_columns
+    shape = *a.shape[:-1], b.shape[-1]
     if start is None:
-        result = a.new_zeros(shape)
+        result = a.new_empty(shape)
     else:
         result = start.expand(shape).clone(memory_format=torch.contiguous_format)
-    if result.numel() and depth:
+    if a.ndim == 2:
+        a, b = a[None], b[None]
+    (n_batch, n_rows, depth), n_columns = a.shape, b.shape[2]
+    if result.numel():
         kind, block = kind_of(n_columns)
-        tile, span = _pieces(n_batch, n_rows, n_columns, block)
+        tile, span = _pieces(n_batch, n_rows, n_columns, depth, block)
         addresses = a.data_ptr(), *a.stride(), b.data_ptr(), *b.stride(), result.data_ptr()
-        sizes = *shape, depth, tile, span, kind, block.width, block.rows
+        sizes = n_batch, n_rows, n_columns, depth, tile, span, kind, block.width, block.rows, start is None
         in_parallel(_multiply, np.array((0, *addresses, *sizes), _TASK))
     return result
 
 
-def _pieces(n_batch: int, n_rows: int, n_columns: int, block: Block) -> tuple[int, int]:
+def _pieces(n_batch: int, n_rows: int, n_columns: int, depth: int, block: Block) -> tuple[int, int]:
     """Return the rows and columns of a piece of work, so that no thread waits long for the others."""
+    if n_batch == 1 and depth > _DEEP * max(n_rows, n_columns):
+        # Each piece reads all of its rows and columns: one for each thread, cut along the longer side.
+        tile, span = n_rows, n_columns
+        if n_rows >= n_columns:
+            tile = -(-n_rows // n_threads())
+        else:
+            span = -(-n_columns // n_threads())
+        return -(-tile // block.rows) * block.rows, -(-span // block.width) * block.width
     enough = 4 * n_threads() if n_threads() > 1 else 1
     tile, span = _TILE, -(-n_columns // block.width)
     while tile > 60 and n_batch * -(-n_rows // tile) < enough:
@@ -161,6 +172,9 @@ def _multiply(address):
         a = task.a + 4 * (batch * task.a_batch + row * task.a_row)
         b = task.b + 4 * (batch * task.b_batch)
         c = task.c + 4 * ((batch * n_rows + row) * n_columns)
+        if task.from_zero:
+            piece_of = carray(pointer(c), (min(tile, n_rows - row), n_columns), np.float32)
+            piece_of[:, column : column + span] = 0
         for start in range(0, task.depth, CHAIN):
             depth = min(CHAIN, task.depth - start)
             for place in range(column, min(column + span, n_columns), width):

@@ -59,7 +59,17 @@ def test_a_sum_is_the_chain_that_the_module_says():
     assert ours.item() == total
 
 
-@pytest.mark.parametrize("shape", [(1, 500, 300, 70), (1, 300, 4000, 40), (12, 50, 64, 50), (1, 90, 20, 7)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 500, 300, 70),
+        (1, 300, 4000, 40),
+        (12, 50, 64, 50),
+        (1, 90, 20, 7),
+        (1, 70, 4000, 50),
+        (1, 20, 900, 50),
+    ],
+)
 def test_neither_vectors_nor_threads_change_a_product(with_vectors, threads, shape):
     n_batch, n_rows, depth, n_columns = shape
     a, b = torch.randn(n_batch, n_rows, depth), torch.randn(n_batch, depth, n_columns)
