@@ -213,7 +213,7 @@ def with_vectors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[s
         monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: {feature: True})
         # cache keys do not tell copies apart
         monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / feature))
-        for part in ("registers", "products", "convolution"):
+        for part in ("registers", "products", "convolution", "channels", "batch_norm"):
             monkeypatch.delitem(sys.modules, f"clip2scene.portable.{part}", raising=False)
         spec = importlib.util.find_spec(name)
         copy = importlib.util.module_from_spec(spec)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from clip2scene.sparse import Backend, SparseBatchNorm, SparseConv3d, SparseReLU, SparseTensor, concatenate
+from clip2scene.sparse import Backend, SparseBatchNorm, SparseConv3d, SparseTensor, concatenate
 
 # batch norm momentum outside the residual branches (``bn_momentum`` in valeoai/SLidR and CLIP2Scene)
 _MOMENTUM = 0.05
@@ -15,7 +15,7 @@ def conv_norm_relu(
 ) -> nn.Sequential:
     """Build a convolution with batch norm and ReLU; `kernel` holds the convolution's other arguments."""
     conv = SparseConv3d(in_channels, out_channels, **kernel)
-    return nn.Sequential(conv, SparseBatchNorm(out_channels, momentum), SparseReLU())
+    return nn.Sequential(conv, SparseBatchNorm(out_channels, momentum, relu=True))
 
 
 class BasicBlock(nn.Module):
@@ -28,10 +28,9 @@ class BasicBlock(nn.Module):
         """Create two 3x3x3 convolutions; `momentum` applies to the batch norm of the shortcut."""
         super().__init__()
         self.conv1 = SparseConv3d(in_channels, out_channels, kernel_size=3)
-        self.norm1 = SparseBatchNorm(out_channels)
+        self.norm1 = SparseBatchNorm(out_channels, relu=True)
         self.conv2 = SparseConv3d(out_channels, out_channels, kernel_size=3)
-        self.norm2 = SparseBatchNorm(out_channels)
-        self.relu = SparseReLU()
+        self.norm2 = SparseBatchNorm(out_channels, relu=True)
         self.downsample: nn.Module = nn.Identity()
         if in_channels != out_channels:
             shortcut = SparseConv3d(in_channels, out_channels, kernel_size=1)
@@ -39,8 +38,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Map features [V_s, C_in] to [V_s, C_out] at the same voxels."""
-        y = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
-        return self.relu(y.with_features(y.features.add_(self.downsample(x).features)))
+        y = self.conv2(self.norm1(self.conv1(x)))
+        return self.norm2(y, shortcut=self.downsample(x))
 
 
 def _blocks(in_channels: int, out_channels: int, n_blocks: int, momentum: float) -> nn.Sequential:

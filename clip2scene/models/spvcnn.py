@@ -7,10 +7,17 @@ from clip2scene.models.minkunet import Down, Up, conv_norm_relu
 from clip2scene.sparse import Backend, SparseTensor
 
 
-def _point_transform(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(in_channels, out_channels), nn.BatchNorm1d(out_channels), nn.ReLU(inplace=True)
-    )
+class _PointTransform(nn.Sequential):
+    """Linear map of the points' features, with batch norm and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(nn.Linear(in_channels, out_channels), nn.BatchNorm1d(out_channels))
+
+    def forward(self, features: Tensor, geometry: Backend) -> Tensor:
+        linear, norm = self
+        # The points are the finest voxels, so the engine's products serve.
+        features = geometry.convolve(features, linear.weight.t()[None], tensor_stride=1, kernel_size=1)
+        return geometry.normalise(features.add_(linear.bias), norm, shortcut=None, relu=True)
 
 
 class SPVCNN(nn.Module):
@@ -52,7 +59,7 @@ class SPVCNN(nn.Module):
             for level in range(4)
         )
         self.point_transforms = nn.ModuleList(
-            _point_transform(channels[a], channels[b]) for a, b in ((0, 4), (4, 6), (6, 8))
+            _PointTransform(channels[a], channels[b]) for a, b in ((0, 4), (4, 6), (6, 8))
         )
 
     def forward(self, coordinates: Tensor, features: Tensor) -> Tensor:
@@ -74,13 +81,13 @@ class SPVCNN(nn.Module):
         x2 = self.down[1](x1)
         x3 = self.down[2](x2)
         x4 = self.down[3](x3)
-        z1 = self._to_points(x4).add_(self.point_transforms[0](x0.features))
+        z1 = self._to_points(x4).add_(self.point_transforms[0](x0.features, geometry))
 
         y2 = self.up[1](self.up[0](self._to_voxels(z1, x4), x3), x2)
-        z2 = self._to_points(y2).add_(self.point_transforms[1](z1))
+        z2 = self._to_points(y2).add_(self.point_transforms[1](z1, geometry))
 
         y4 = self.up[3](self.up[2](self._to_voxels(z2, y2), x1), x0)
-        z3 = y4.features + self.point_transforms[2](z2)
+        z3 = y4.features + self.point_transforms[2](z2, geometry)
         return geometry.unsort(torch.cat([z1, z2, z3], dim=1))
 
     @staticmethod

@@ -2,14 +2,13 @@
 
 from clip2scene.sparse.backend import Backend
 from clip2scene.sparse.geometry import Geometry
-from clip2scene.sparse.modules import SparseBatchNorm, SparseConv3d, SparseReLU, SparseTensor, concatenate
+from clip2scene.sparse.modules import SparseBatchNorm, SparseConv3d, SparseTensor, concatenate
 
 __all__ = [
     "Backend",
     "Geometry",
     "SparseBatchNorm",
     "SparseConv3d",
-    "SparseReLU",
     "SparseTensor",
     "concatenate",
 ]

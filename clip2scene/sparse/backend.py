@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Backend(Protocol):
@@ -56,6 +56,14 @@ class Backend(Protocol):
 
         Returns:
             Features [V_out, C_out] at the output stride.
+        """
+
+    def normalise(
+        self, features: Tensor, norm: nn.BatchNorm1d, shortcut: Tensor | None, relu: bool
+    ) -> Tensor:
+        """Normalise features [V, C], add a shortcut [V, C] if there is one, and apply ReLU if `relu`.
+
+        In training, this updates the running statistics of `norm`.
         """
 
     def interpolate(self, features: Tensor, stride: int) -> Tensor:

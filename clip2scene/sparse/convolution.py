@@ -62,6 +62,24 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     return _Convolution.apply(features, weight, kernel_map, kernels_for(features.device, features.dtype))
 
 
+def multiply(features: Tensor, weight: Tensor) -> Tensor:
+    """Multiply features [V, C_in] with a weight [1, C_in, C_out]: a convolution with one offset, at stride 1.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    if len(weight) != 1 or features.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"expected a weight of 1 offset and {features.shape[1]} channels, found {list(weight.shape)}"
+        )
+    is_float = features.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if features.device.type == "cpu" and is_float:
+        from clip2scene.portable import products
+
+        return _Product.apply(features, weight, products)
+    return features @ weight[0]
+
+
 @cache
 def kernels_for(device: torch.device, dtype: torch.dtype) -> ModuleType:
     """Return the module of kernels for a device and a dtype; each module is imported on first use."""
@@ -83,6 +101,25 @@ def _triton_serves(device: torch.device) -> bool:
         and find_spec("triton") is not None
         and torch.cuda.get_device_capability(device) >= (8, 0)
     )
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, products: ModuleType) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.products = products
+        return products.multiply(features, weight[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        features, weight = ctx.saved_tensors
+        features_gradient = weight_gradient = None
+        if ctx.needs_input_grad[0]:
+            features_gradient = ctx.products.multiply(gradient, weight[0].t())
+        if ctx.needs_input_grad[1]:
+            weight_gradient = ctx.products.multiply(features.t(), gradient)[None]
+        return features_gradient, weight_gradient, None
 
 
 class _Convolution(torch.autograd.Function):

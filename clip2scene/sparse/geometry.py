@@ -1,12 +1,13 @@
 """Native backend: the voxels of a batch at every stride, and the maps between them, each built once."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from clip2scene.sparse.convolution import convolve
+from clip2scene.sparse.convolution import convolve, multiply
 from clip2scene.sparse.coordinates import floor, remainder, sort_voxels, unpack
 from clip2scene.sparse.kernel_map import build_kernel_map, find_neighbours
 from clip2scene.sparse.linear import LinearMap
+from clip2scene.sparse.normalisation import normalise
 from clip2scene.sparse.pairs import KernelMap
 
 
@@ -49,10 +50,16 @@ class Geometry:
     ) -> Tensor:
         """Convolve features [V_in, C_in] with weight [K, C_in, C_out] to [V_out, C_out]; see `Backend`."""
         if kernel_size == 1 and stride == 1:
-            return features @ weight[0]
+            return multiply(features, weight)
         fine_stride = tensor_stride // stride if transposed else tensor_stride
         kernel_map = self.kernel_map(fine_stride, kernel_size, stride, dilation)
         return convolve(features, weight, kernel_map.transpose if transposed else kernel_map)
+
+    def normalise(
+        self, features: Tensor, norm: nn.BatchNorm1d, shortcut: Tensor | None, relu: bool
+    ) -> Tensor:
+        """Normalise features [V, C], add a shortcut and apply ReLU; see `Backend`."""
+        return normalise(features, norm, shortcut, relu)
 
     def kernel_map(
         self, tensor_stride: int, kernel_size: int, stride: int = 1, dilation: int = 1

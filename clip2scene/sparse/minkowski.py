@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clip2scene.errors import InputError
 from clip2scene.sparse.coordinates import sort_voxels, unpack
 from clip2scene.sparse.linear import LinearMap
+from clip2scene.sparse.normalisation import normalise_in_steps
 
 collections.Sequence = Sequence  # MinkowskiEngine 0.5.4 expects it there, as in Python < 3.10
 try:
@@ -86,6 +87,12 @@ class MinkowskiGeometry:
             self._key(tensor_stride // stride if transposed else tensor_stride * stride),
             self._manager,
         )
+
+    def normalise(
+        self, features: Tensor, norm: nn.BatchNorm1d, shortcut: Tensor | None, relu: bool
+    ) -> Tensor:
+        """Normalise features [V, C], add a shortcut and apply ReLU; see `Backend`."""
+        return normalise_in_steps(features, norm, shortcut, relu)
 
     def interpolate(self, features: Tensor, stride: int) -> Tensor:
         """Interpolate features [V_s, C] of a stride at the finest voxels, to [V, C]; see `Backend`.

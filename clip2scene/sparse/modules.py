@@ -88,21 +88,19 @@ class SparseConv3d(nn.Module):
 
 
 class SparseBatchNorm(nn.Module):
-    """Batch normalisation over all voxels of the batch."""
+    """Batch normalisation over all voxels of the batch, with the ReLU that follows it if `relu`."""
 
-    def __init__(self, channels: int, momentum: float = 0.1) -> None:
+    def __init__(self, channels: int, momentum: float = 0.1, relu: bool = False) -> None:
         """Create a batch norm for `channels` channels; `momentum` is that of its running statistics."""
         super().__init__()
         self.bn = nn.BatchNorm1d(channels, momentum=momentum)
+        self.relu = relu
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """Normalise features [V_s, C]."""
-        return x.with_features(self.bn(x.features))
+    def forward(self, x: SparseTensor, shortcut: SparseTensor | None = None) -> SparseTensor:
+        """Normalise features [V_s, C], add those of a shortcut if there is one, and apply ReLU if `relu`."""
+        added = None if shortcut is None else shortcut.features
+        return x.with_features(x.geometry.normalise(x.features, self.bn, added, self.relu))
 
-
-class SparseReLU(nn.Module):
-    """In-place ReLU."""
-
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """Clip features [V_s, C] at zero, in place."""
-        return x.with_features(x.features.relu_())
+    def extra_repr(self) -> str:
+        """Return the description of the layer that `print` shows."""
+        return f"relu={self.relu}"

@@ -254,6 +254,11 @@ def sparse() -> Iterator[tuple[str, Any]]:
                 torch.randn(kernel**3, 20, out),
             ),
         )
+    norm = nn.BatchNorm1d(20)
+    normalised = with_gradient(
+        lambda x, y: geometry.normalise(x, norm, y, relu=True), features, features.flip(0)
+    )
+    yield "batch norm", [*normalised, *norm.buffers(), norm.weight.grad, norm.bias.grad]
     yield "average", with_gradient(lambda x: geometry.average(x, 4), features)
     coarse = torch.randn(len(geometry.coordinates(4)), 20)
     yield "interpolate", with_gradient(lambda x: geometry.interpolate(x, 4), coarse)
