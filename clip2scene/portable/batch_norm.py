@@ -74,7 +74,7 @@ class _Normalise(torch.autograd.Function):
         result = torch.empty_like(features)
         mean, deviation = torch.empty_like(weight), torch.empty_like(weight)
         _run(
-            *((_sum, _scale), features.shape, clips),
+            *((_statistics, _results), features.shape, clips),
             **{"x": features, "shortcut": shortcut, "result": result, "weight": weight, "bias": bias},
             **{"running_mean": norm.running_mean, "running_variance": norm.running_var},
             **{"mean": mean, "deviation": deviation, "epsilon": norm.eps, "momentum": norm.momentum},
@@ -91,7 +91,7 @@ class _Normalise(torch.autograd.Function):
         of_features, of_weight, of_bias = (torch.empty_like(value) for value in (features, weight, weight))
         passed = torch.empty_like(gradient) if ctx.adds and result else None  # by ReLU, to the shortcut
         _run(
-            *((_sum_gradients, _pass_back), features.shape, bool(result)),
+            *((_gradient_statistics, _gradients), features.shape, bool(result)),
             **{"x": features, "y": result[0] if result else None, "gradient": gradient, "weight": weight},
             **{"shortcut": passed, "result": of_features},
             **{"mean": mean, "deviation": deviation, "of_weight": of_weight, "of_bias": of_bias},
@@ -126,7 +126,9 @@ def _passed(b: ir.IRBuilder, gradient: ir.Value, y: list[ir.Value]) -> ir.Value:
     return b.select(b.fcmp_ordered("<=", y[0], zero()), zero(), gradient) if y else gradient
 
 
-def _scaling(adds: bool, clips: bool) -> Callable:
+def _result_loop(adds: bool, clips: bool) -> Callable:
+    """Return the loop that writes relu(x * factor + term + shortcut), or less."""
+
     def body(b: ir.IRBuilder, _: list, constants: list, inputs: list) -> tuple[list, list]:
         value = multiply_add(b, inputs[0], *constants)
         if adds:
@@ -138,7 +140,9 @@ def _scaling(adds: bool, clips: bool) -> Callable:
     return over_rows(sums=0, constants=2, inputs=1 + adds, outputs=1, body=body)
 
 
-def _summing(clips: bool, keeps: bool) -> Callable:
+def _gradient_sums_loop(clips: bool, keeps: bool) -> Callable:
+    """Return the loop that sums g, which ReLU lets through, and (x - mean) * g; it may keep g."""
+
     def body(b: ir.IRBuilder, sums: list, means: list, inputs: list) -> tuple[list, list]:
         x, gradient, *y = inputs
         passed = _passed(b, gradient, y)
@@ -148,7 +152,9 @@ def _summing(clips: bool, keeps: bool) -> Callable:
     return over_rows(sums=2, constants=1, inputs=2 + clips, outputs=int(keeps), body=body)
 
 
-def _backing(clips: bool) -> Callable:
+def _gradient_loop(clips: bool) -> Callable:
+    """Return the loop that writes (g - mean gradient - (x - mean) * slope) * deviation * weight."""
+
     def body(b: ir.IRBuilder, _: list, constants: list, inputs: list) -> tuple[list, list]:
         mean, slope, mean_gradient, deviation, weight, is_last = constants
         x, gradient, *y = inputs
@@ -169,14 +175,14 @@ def _add_squares(b: ir.IRBuilder, sums: list, means: list, inputs: list) -> tupl
 _sums = over_rows(1, 0, 1, 0, lambda b, sums, _, inputs: ([b.fadd(*sums, *inputs)], []))
 _squares = over_rows(1, 1, 1, 0, _add_squares)
 _plain, _clip, _add, _add_and_clip = (
-    _scaling(adds, clips) for adds in (False, True) for clips in (False, True)
+    _result_loop(adds, clips) for adds in (False, True) for clips in (False, True)
 )
 _gradient_sums, _clipped_sums, _keep_sums = (
-    _summing(False, False),
-    _summing(True, False),
-    _summing(True, True),
+    _gradient_sums_loop(False, False),
+    _gradient_sums_loop(True, False),
+    _gradient_sums_loop(True, True),
 )
-_of_features, _of_clipped_features = _backing(False), _backing(True)
+_of_features, _of_clipped_features = _gradient_loop(False), _gradient_loop(True)
 
 
 @njit
@@ -185,7 +191,7 @@ def _array(address, size):
 
 
 @compiled
-def _sum(address):
+def _statistics(address):
     """Compute the statistics of some channels, and the factor and the term of each."""
     task = carray(address, 1, _TASK)[0]
     n_rows, n_channels = task.n_rows, task.n_channels
@@ -220,7 +226,7 @@ def _sum(address):
 
 
 @compiled
-def _scale(address):
+def _results(address):
     """Compute the result of some rows, from the last to the first: the last are still in the cache."""
     task = carray(address, 1, _TASK)[0]
     n_channels = task.n_channels
@@ -244,7 +250,7 @@ def _scale(address):
 
 
 @compiled
-def _sum_gradients(address):
+def _gradient_statistics(address):
     """Compute the gradients of the parameters of some channels."""
     task = carray(address, 1, _TASK)[0]
     n_rows, n_channels = task.n_rows, task.n_channels
@@ -276,8 +282,8 @@ def _sum_gradients(address):
 
 
 @compiled
-def _pass_back(address):
-    """Compute the gradient of some rows, in the order of `_scale`."""
+def _gradients(address):
+    """Compute the gradient of some rows, in the order of `_results`."""
     task = carray(address, 1, _TASK)[0]
     n_channels = task.n_channels
     is_last = np.zeros(n_channels, np.float32)
