@@ -66,14 +66,18 @@ def multiply(features: Tensor, weight: Tensor) -> Tensor:
     """Multiply features [V, C_in] with a weight [1, C_in, C_out]: a convolution with one offset, at stride 1.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit, or features and weight are on different devices.
     """
     if len(weight) != 1 or features.shape[1] != weight.shape[1]:
         raise ValueError(
             f"expected a weight of 1 offset and {features.shape[1]} channels, found {list(weight.shape)}"
         )
+    if features.device != weight.device:
+        raise ValueError(
+            f"expected features and weight on one device, found {features.device} and {weight.device}"
+        )
     is_float = features.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if features.device.type == "cpu" and is_float:
+    if is_float and features.device.type == "cpu":
         from clip2scene.portable import products
 
         return _Product.apply(features, weight, products)
